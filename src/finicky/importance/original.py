@@ -1,0 +1,183 @@
+"""The 2021 method to the letter: truncated IoU, layer by layer, from the input on.
+
+One network a keep ratio: each layer's input channels are first cut to what the layer before kept,
+then every filter's ReLU output on every photo is truncated to a byte and compared bit by bit with
+the mask. Ours differs in speed alone (photos in batches, the first layer shared by all ratios) and
+in batch normalisation, whose statistics survive here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from finicky.errors import ShapeError, UsageError
+from finicky.importance.chain import Link, links
+from finicky.importance.resize import resize_linear_u8
+from finicky.progress import Progress, silent
+from finicky.spool import Spool
+
+INPUT_SIZE = 224
+_BATCH = 4
+_Source = Callable[[], Iterator[Tensor]]
+
+
+@dataclass(frozen=True)
+class OriginalChoice:
+    """What the method kept at one ratio.
+
+    Attributes:
+        kept: Kept output channels by convolution, in forward order, each list ascending.
+        scores: Mean IoU by convolution, ``(C,)`` float32 in [0, 1].
+    """
+
+    keep_ratio: float
+    kept: dict[str, list[int]]
+    scores: dict[str, np.ndarray]
+
+
+class OriginalScorer:
+    """Scores a chain of convolutions as the 2021 scripts did.
+
+    Args:
+        module: A plain chain; anything else is an `UnsupportedModelError` with the reason.
+        photos: ``(N, H, W, 3)`` uint8 RGB; the method's H and W are 224.
+        masks: N arrays ``(h, w)`` bool, of any size: true where the target was marked.
+    """
+
+    def __init__(self, module: nn.Module, photos: np.ndarray, masks: Sequence[np.ndarray]) -> None:
+        if len(photos) != len(masks) or not len(photos):
+            raise ShapeError(f"one mask a photo expected, got {len(photos)} and {len(masks)}")
+        self._links = links(module)
+        self._photos = photos
+        self._masks = [np.where(mask, np.uint8(255), np.uint8(0)) for mask in masks]
+        self._first: np.ndarray | None = None
+
+    @torch.inference_mode()
+    def choose(self, keep_ratio: float, *, progress: Progress = silent) -> OriginalChoice:
+        """Score and cut layer by layer; returns what stays. The module is not changed."""
+        counts = self._counts(keep_ratio)
+        choice = OriginalChoice(keep_ratio, {}, {})
+        previous: Tensor | None = None
+        spool: Spool | None = None
+        for number, (link, count) in enumerate(zip(self._links, counts, strict=True)):
+            progress("score layers", number, len(self._links))
+            source = self._inputs if spool is None else partial(_batches, spool.rows())
+            score = self._scores(link, previous, source)
+            keep = best_channels(score, count)
+            choice.kept[link.name], choice.scores[link.name] = keep.tolist(), score
+            following = Spool()
+            for x in source():
+                following.append(_kept_output(link, x, previous, keep).numpy())
+            if spool is not None:
+                spool.close()
+            spool, previous = following, keep
+        if spool is not None:
+            spool.close()
+        progress("score layers", len(self._links), len(self._links))
+        return choice
+
+    def _counts(self, keep_ratio: float) -> list[int]:
+        if not 0 < keep_ratio <= 1:
+            raise UsageError(f"keep ratio must be in (0, 1], got {keep_ratio}")
+        counts = []
+        for link in self._links:
+            channels = link.conv.out_channels
+            counts.append(channels if keep_ratio == 1 else round((channels - 1) * keep_ratio))
+            if counts[-1] == 0:
+                raise UsageError(
+                    f"keep ratio {keep_ratio} leaves none of the {channels} channels of "
+                    f"{link.name}: use at least {0.51 / max(channels - 1, 1):.3f}"
+                )
+        return counts
+
+    def _inputs(self) -> Iterator[Tensor]:
+        # BGR, values 0 to 255, no mean subtracted: what the scripts fed while pruning, although
+        # their features were made with the mean subtracted.
+        for rgb in _batches(self._photos):
+            yield rgb.flip(-1).permute(0, 3, 1, 2).float()
+
+    def _scores(self, link: Link, previous: Tensor | None, source: _Source) -> np.ndarray:
+        if previous is None and self._first is not None:
+            return self._first  # the first layer sees the same photos whatever the ratio
+        rows: list[np.ndarray] = []
+        conv = _cut_conv(link.conv, previous, None)
+        for x in source():
+            maps = F.relu(_run(link.before_relu, conv(x), None))
+            masks = self._masks[len(rows) : len(rows) + len(maps)]
+            height, width = maps.shape[2:]
+            small = [resize_linear_u8(m, width=width, height=height) for m in masks]
+            rows.extend(truncated_iou(maps, torch.from_numpy(np.stack(small))).numpy())
+        score = np.mean(np.stack(rows), axis=0, dtype=np.float32)
+        if previous is None:
+            self._first = score
+        return score
+
+
+def truncated_iou(maps: Tensor, masks: Tensor) -> Tensor:
+    """The original's overlap of each channel with the mask, image by image.
+
+    Args:
+        maps: ``(N, C, H, W)`` float, at least 0. Truncated to a byte: below 1 counts as off, and
+            values wrap at 256.
+        masks: ``(N, H, W)`` uint8, resized from 0/255, so grey at the rims.
+
+    Returns:
+        ``(N, C)`` float32: pixels where byte AND mask, bit by bit, is not 0, over pixels where
+        byte OR mask is not 0; 0 where the latter are none.
+    """
+    # By way of int32: float to uint8 of values above 255 is undefined in C.
+    bytes_ = maps.to(torch.int32).to(torch.uint8)
+    masks = masks[:, None]
+    both = (bytes_ & masks).ne(0).sum((2, 3))
+    either = (bytes_ | masks).ne(0).sum((2, 3))
+    return torch.where(either > 0, both / either.clamp(min=1), torch.zeros(()))
+
+
+def best_channels(scores: np.ndarray, count: int) -> Tensor:
+    """The ``count`` best channels in ascending order; ties go to the higher channel number."""
+    order = np.argsort(scores, kind="stable")
+    return torch.from_numpy(np.sort(order[len(order) - count :]))
+
+
+def _kept_output(link: Link, x: Tensor, previous: Tensor | None, keep: Tensor) -> Tensor:
+    """What the next convolution sees of the channels that stay."""
+    y = F.relu(_run(link.before_relu, _cut_conv(link.conv, previous, keep)(x), keep))
+    return _run(link.after_relu, y, keep)
+
+
+def _cut_conv(conv: nn.Conv2d, inputs: Tensor | None, outputs: Tensor | None) -> nn.Conv2d:
+    """A shallow copy with fewer inputs or outputs; the weights that stay are the same numbers."""
+    cut = copy(conv)
+    cut._parameters = dict(conv._parameters)
+    weight, bias = conv.weight, conv.bias
+    if inputs is not None:
+        weight = weight[:, inputs]
+    if outputs is not None:
+        weight, bias = weight[outputs], None if bias is None else bias[outputs]
+    cut.weight = nn.Parameter(weight, requires_grad=False)
+    cut.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+    return cut
+
+
+def _run(layers: Sequence[tuple[str, nn.Module]], x: Tensor, keep: Tensor | None) -> Tensor:
+    for _, layer in layers:
+        if isinstance(layer, nn.BatchNorm2d) and keep is not None:
+            numbers = (layer.running_mean, layer.running_var, layer.weight, layer.bias)
+            mean, var, weight, bias = (None if v is None else v[keep] for v in numbers)
+            x = F.batch_norm(x, mean, var, weight, bias, eps=layer.eps)
+        else:
+            x = layer(x)
+    return x
+
+
+def _batches(rows: np.ndarray) -> Iterator[Tensor]:
+    for start in range(0, len(rows), _BATCH):
+        yield torch.from_numpy(np.array(rows[start : start + _BATCH]))

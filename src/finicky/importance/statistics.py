@@ -1,0 +1,151 @@
+"""One pass over the photos, and what it must remember of each channel to rank it any way we like.
+
+Instead of responses, histograms are kept: how often each strength occurred, and how much of that
+lay inside the mask. Every threshold, quantile and rank criterion can be read off them afterwards,
+memory does not grow with the number of photos, and no criterion needs a pass of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from finicky.errors import ShapeError
+from finicky.importance.responses import Tap, listening
+from finicky.progress import Progress, silent
+
+# A response's bin is its exponent and the first 4 bits of its mantissa: 16 bins an octave (4 %
+# wide), from 2**-12 to 2**12. Bin 0 takes everything below, zero and negative responses included;
+# the last one everything above.
+_STEPS = 4
+_LOWEST, _HIGHEST = -12, 12
+BINS = ((_HIGHEST - _LOWEST) << _STEPS) + 1
+
+
+@dataclass(frozen=True)
+class ScoringBatch:
+    """Photos with their masks, as a criterion sees them.
+
+    Attributes:
+        inputs: ``(N, 3, H, W)`` float, preprocessed.
+        masks: ``(N, H, W)`` float in [0, 1], share of each pixel that is target.
+        valid: ``(N, H, W)`` float, 0 where a pixel is to be ignored; ``None``: all count.
+    """
+
+    inputs: Tensor
+    masks: Tensor
+    valid: Tensor | None = None
+
+
+@dataclass
+class ChannelStatistics:
+    """What was seen of one convolution's C channels.
+
+    Attributes:
+        total: ``(C, BINS)`` float64, pixels of each strength.
+        inside: ``(C, BINS)`` float64, the share of them that the masks cover.
+    """
+
+    total: np.ndarray
+    inside: np.ndarray
+
+    @property
+    def mask_pixels(self) -> np.ndarray:
+        """``(C,)`` how many pixels the masks cover, at this convolution's resolution."""
+        return self.inside.sum(1)
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """``(C,)`` how many pixels were seen."""
+        return self.total.sum(1)
+
+
+def collect(
+    module: nn.Module,
+    taps: Mapping[str, Tap],
+    batches: Iterable[ScoringBatch],
+    *,
+    batch_count: int = 0,
+    progress: Progress = silent,
+) -> dict[str, ChannelStatistics]:
+    """Run every batch once and gather the statistics of every tapped convolution.
+
+    A mask is shrunk to each map's size by area, so that a pixel of a deep map that a crack crosses
+    counts by the share that the crack covers. (Network Dissection enlarges the maps instead, which
+    costs up to 1000 times the work and tells the same order.)
+
+    Args:
+        module: The unpruned network, in eval mode.
+        taps: From `find_taps`.
+        batches: In any number and size.
+        batch_count: Only for ``progress``.
+    """
+    found: dict[str, ChannelStatistics] = {}
+    shrunk: dict[tuple[int, int], tuple[Tensor, Tensor | None]] = {}
+    current: list[ScoringBatch] = []
+
+    def receive(name: str, maps: Tensor) -> None:
+        key = (maps.shape[2], maps.shape[3])
+        if key not in shrunk:
+            shrunk[key] = _shrink(current[0], key)
+        if name not in found:
+            shape = (maps.shape[1], BINS)
+            found[name] = ChannelStatistics(np.zeros(shape), np.zeros(shape))
+        _add(found[name], maps, *shrunk[key])
+
+    with torch.inference_mode(), listening(taps, receive) as begin:
+        for number, batch in enumerate(batches):
+            if batch.masks.shape != (len(batch.inputs), *batch.inputs.shape[2:]):
+                raise ShapeError(
+                    f"masks {tuple(batch.masks.shape)} do not fit {tuple(batch.inputs.shape)}"
+                )
+            progress("score filters", number, max(batch_count, number))
+            begin()
+            shrunk.clear()
+            current[:] = [batch]
+            module(batch.inputs)
+            progress("score filters", number + 1, max(batch_count, number + 1))
+    return {name: found[name] for name in taps if name in found}
+
+
+def bin_of(responses: Tensor) -> Tensor:
+    """The histogram bin of each response, int32; ``responses`` is float32 of any shape."""
+    bits = responses.contiguous().view(torch.int32) >> (23 - _STEPS)
+    return (bits - ((127 + _LOWEST) << _STEPS) + 1).clamp_(0, BINS - 1)
+
+
+def _add(statistics: ChannelStatistics, maps: Tensor, masks: Tensor, valid: Tensor | None) -> None:
+    channels = maps.shape[1]
+    offsets = (torch.arange(channels, dtype=torch.int32) * BINS)[:, None]
+    cells = channels * BINS
+    for number in range(len(maps)):  # photo by photo: the bins of a batch would be large
+        bins = bin_of(maps[number].float().flatten(1)) + offsets
+        mask = masks[number].flatten()
+        inside = mask.nonzero().squeeze(1)  # mostly few pixels: weigh only these
+        weights = mask[inside].expand(channels, -1).reshape(-1)
+        counted = torch.bincount(bins[:, inside].reshape(-1), weights=weights, minlength=cells)
+        everywhere = None if valid is None else valid[number].flatten().expand(channels, -1)
+        total = torch.bincount(
+            bins.reshape(-1),
+            weights=None if everywhere is None else everywhere.reshape(-1),
+            minlength=cells,
+        )
+        statistics.inside += counted.view(channels, BINS).numpy()
+        statistics.total += total.view(channels, BINS).numpy()
+
+
+def _shrink(batch: ScoringBatch, size: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
+    def by_area(maps: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(maps[:, None], size)[:, 0]
+
+    if batch.valid is None:
+        return by_area(batch.masks), None
+    return by_area(batch.masks * batch.valid), by_area(batch.valid)
+
+
+Criterion = Callable[[ChannelStatistics], np.ndarray]

@@ -1,0 +1,155 @@
+"""What stays of a network, as JSON: enough to make the same cut again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from finicky.errors import DataError, UsageError
+from finicky.pruning.groups import ChannelGroup, group_scores
+
+Method = Literal["finicky", "original"]
+METHODS: tuple[Method, ...] = ("finicky", "original")
+_FORMAT, _VERSION = "finicky-plan", 1
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Which channels of which convolution stay.
+
+    Attributes:
+        backbone: Name of the architecture that the plan belongs to.
+        method: ``finicky`` or ``original``; ``none`` for the unpruned network.
+        keep_ratio: Share of channels that was asked for, in (0, 1].
+        kept: Kept output channels of every convolution, in forward order, each list ascending.
+        roots: The convolutions that decide; the others follow them.
+        criterion: What ranked the channels.
+    """
+
+    backbone: str
+    method: str
+    keep_ratio: float
+    kept: dict[str, list[int]]
+    roots: tuple[str, ...]
+    criterion: str
+
+    @property
+    def decisions(self) -> dict[str, list[int]]:
+        """Kept channels by root convolution: what `surgery.cut` takes."""
+        return {name: self.kept[name] for name in self.roots}
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain value for JSON."""
+        return {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "backbone": self.backbone,
+            "method": self.method,
+            "criterion": self.criterion,
+            "keep_ratio": self.keep_ratio,
+            "roots": list(self.roots),
+            "kept": self.kept,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, origin: str) -> Self:
+        """The inverse of `to_json`; anything amiss is a `DataError` that names ``origin``."""
+        if not isinstance(value, dict) or value.get("format") != _FORMAT:
+            raise DataError(f"{origin} is no pruning plan")
+        if value.get("version") != _VERSION:
+            raise DataError(
+                f"{origin} has version {value.get('version')}, this Finicky reads {_VERSION}: "
+                "update Finicky"
+            )
+        try:
+            kept = {str(k): [int(c) for c in v] for k, v in value["kept"].items()}
+            roots = tuple(str(name) for name in value["roots"])
+            plan = cls(
+                str(value["backbone"]),
+                str(value["method"]),
+                float(value["keep_ratio"]),
+                kept,
+                roots,
+                str(value["criterion"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{origin} is damaged: {type(error).__name__} {error}") from error
+        if unknown := [name for name in roots if name not in kept]:
+            raise DataError(f"{origin} is damaged: root {unknown[0]} has no kept channels")
+        return plan
+
+
+def check_keep_ratio(keep_ratio: float) -> float:
+    """The ratio itself; out of range is a `UsageError` with a guess at what was meant."""
+    if not isinstance(keep_ratio, (int, float)) or not math.isfinite(keep_ratio):
+        raise UsageError(f"keep ratio must be a number in (0, 1], got {keep_ratio!r}")
+    if not 0 < keep_ratio <= 1:
+        hint = f". Did you mean {keep_ratio / 100:g}?" if 1 < keep_ratio <= 100 else ""
+        raise UsageError(f"keep ratio must be in (0, 1], got {keep_ratio:g}{hint}")
+    return float(keep_ratio)
+
+
+def keep_count(channels: int, keep_ratio: float) -> int:
+    """How many of ``channels`` stay: rounded half up, at least one."""
+    return max(1, math.floor(channels * keep_ratio + 0.5))
+
+
+def plan_from_scores(
+    groups: Sequence[ChannelGroup],
+    scores: Mapping[str, np.ndarray],
+    keep_ratio: float,
+    *,
+    backbone: str,
+    criterion: str,
+) -> PruningPlan:
+    """Keep the best share of every group.
+
+    Coupled channels (shortcuts, depthwise filters) get the mean score of the convolutions that
+    make them. Equal scores: the lower channel number stays. NaN counts as worst.
+
+    Args:
+        groups: From `find_groups`, on the unpruned network.
+        scores: One importance a channel by convolution, higher = keep.
+        keep_ratio: In (0, 1], the same for every group.
+    """
+    check_keep_ratio(keep_ratio)
+    kept: dict[str, list[int]] = {}
+    for group in groups:
+        ranking = np.nan_to_num(group_scores(group, scores), nan=-np.inf, neginf=-np.inf)
+        best = np.argsort(-ranking, kind="stable")[: keep_count(group.size, keep_ratio)]
+        for producer in group.producers:
+            chosen = producer.channels[np.isin(producer.slots, best)]
+            previous = kept.setdefault(producer.name, [])
+            kept[producer.name] = sorted({*previous, *(int(c) for c in chosen)})
+    return PruningPlan(
+        backbone=backbone,
+        method="finicky",
+        keep_ratio=float(keep_ratio),
+        kept=_forward_order(groups, kept),
+        roots=tuple(group.root for group in groups),
+        criterion=criterion,
+    )
+
+
+def plan_from_kept(
+    kept: Mapping[str, Sequence[int]],
+    keep_ratio: float,
+    *,
+    backbone: str,
+    method: str,
+    criterion: str,
+) -> PruningPlan:
+    """A plan for a chain, where every convolution decides for itself."""
+    lists = {name: [int(c) for c in channels] for name, channels in kept.items()}
+    return PruningPlan(backbone, method, float(keep_ratio), lists, tuple(lists), criterion)
+
+
+def _forward_order(
+    groups: Sequence[ChannelGroup], kept: Mapping[str, list[int]]
+) -> dict[str, list[int]]:
+    order = {p.name: p.position for g in groups for p in g.producers}
+    return {name: kept[name] for name in sorted(kept, key=lambda n: order[n])}

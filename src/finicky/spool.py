@@ -1,0 +1,94 @@
+"""Rows that are kept in memory while they are few and on disk when they are many."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import numpy as np
+
+from finicky.errors import DataError, ShapeError
+
+DEFAULT_LIMIT_BYTES = 512 * 2**20
+
+
+class Spool:
+    """A growing array of equal rows: a list in memory up to a limit, then a temporary file.
+
+    Use as a context manager; the temporary file goes when it is left.
+
+    Args:
+        limit_bytes: What may stay in memory.
+        folder: Where the temporary file goes; the system's place for such files by default.
+    """
+
+    def __init__(
+        self, *, limit_bytes: int = DEFAULT_LIMIT_BYTES, folder: Path | None = None
+    ) -> None:
+        self._limit = limit_bytes
+        self._folder = folder
+        self._blocks: list[np.ndarray] = []
+        self._file: IO[bytes] | None = None
+        self._bytes = 0
+        self._rows = 0
+        self._form: tuple[tuple[int, ...], np.dtype] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the rows and of the temporary file."""
+        self._blocks.clear()
+        if self._file is not None:
+            self._file.close()
+
+    def append(self, rows: np.ndarray) -> None:
+        """Add ``(n, ...)`` rows; shape and type must be those of the first block."""
+        form = (rows.shape[1:], rows.dtype)
+        if self._form is None:
+            self._form = form
+        if form != self._form:
+            raise ShapeError(f"rows of {self._form} expected, got {form}")
+        self._rows += len(rows)
+        self._bytes += rows.nbytes
+        try:
+            if self._file is None and self._bytes <= self._limit:
+                self._blocks.append(np.ascontiguousarray(rows))
+                return
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._folder)
+                for block in self._blocks:
+                    self._file.write(memoryview(block).cast("B"))
+                self._blocks.clear()
+            self._file.write(memoryview(np.ascontiguousarray(rows)).cast("B"))
+        except OSError as error:
+            raise DataError(
+                f"no room for {self._bytes / 1e6:.0f} MB of intermediate results in "
+                f"{self._folder or tempfile.gettempdir()}: {error.strerror}. Free some space or "
+                "set TMPDIR to a larger disk"
+            ) from error
+
+    def rows(self) -> np.ndarray:
+        """All rows as one read-only array, mapped from disk if they lie there.
+
+        The array is valid until the spool is left.
+        """
+        if self._form is None:
+            raise ShapeError("nothing was appended")
+        shape, dtype = self._form
+        if self._file is None:
+            if len(self._blocks) > 1:
+                self._blocks = [np.concatenate(self._blocks)]
+            return self._blocks[0]
+        self._file.flush()
+        return np.memmap(self._file, dtype=dtype, mode="r", shape=(self._rows, *shape))
