@@ -75,7 +75,8 @@ def test_best_score_wins():
 
 def test_ties_go_to_fewer_parameters_then_time_then_name():
     only_quality = Weights(quality=1, params=0, time=0)
-    a, b, c = measure("a", params=9), measure("b", params=5), measure("c", params=5, latency_ms=1.0)
+    a = measure("a", params=9, latency_ms=0.5)
+    b, c = measure("b", params=5), measure("c", params=5, latency_ms=1.0)
     assert choose([a, b, c], FULL, weights=only_quality).chosen == c
     assert choose([a, b, replace(b, name="aa")], FULL, weights=only_quality).chosen.name == "aa"
 
