@@ -1,0 +1,325 @@
+"""The one image reader: every photo becomes upright 8-bit RGB here, or an `ImageError`.
+
+Pillow decodes. Six formats are allowed; the size is checked from the header before a pixel is
+decoded; a file counts as readable only when all of it decodes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+# The plugins are imported by name: `Image.open` would otherwise load every format it knows.
+from PIL import (  # noqa: F401
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from finicky.errors import DataError, FinickyError, ImageError, UsageError
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"}
+)
+MAX_PIXELS = 50_000_000
+
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
+_REMEDY = "Save it as JPEG, PNG, TIFF, WebP or BMP, or take it out of the folder."
+_ORIENTATION_TAG = 0x0112
+# EXIF 2.32, tag 0x0112: what must be done to a stored image so that it stands upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_NOT_IMAGES = (
+    (b"version https://git-lfs", "it is a Git LFS pointer, not the image", "Run `git lfs pull`."),
+    (b"<!doctype", "it is a web page, not an image", "Download the image itself."),
+    (b"<html", "it is a web page, not an image", "Download the image itself."),
+    (b"<svg", "it is an SVG drawing", _REMEDY),
+    (b"<?xml", "it is an XML file", _REMEDY),
+)
+
+
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """One image file as upright 8-bit RGB.
+
+    The EXIF orientation is applied; values outside 1 to 8 count as 1. Of animations and files of
+    many pages the first is read. Transparency is composed on white. Colour profiles are not
+    applied. Colour of 16 bits a channel keeps the high byte.
+
+    Grey of more than 8 bits is scaled so that white is the largest value of the smallest common
+    bit depth (8, 10, 12, 14 or 16) that holds the brightest pixel; a full-range 16-bit image is
+    thus divided by 257. Float images within [0, 1] are multiplied by 255. Other integer or float
+    values (negative, or above 65535) are stretched from their minimum to their maximum.
+
+    Args:
+        path: JPEG, PNG, TIFF, WebP, BMP or GIF; the content decides, not the suffix.
+        max_pixels: Largest width x height that is decoded, checked from the header. Pillow's own
+            ceiling (about 179 million) stays in force above it.
+
+    Returns:
+        ``(H, W, 3)`` uint8, C-contiguous, writable.
+
+    Raises:
+        ImageError: The file is missing, not a regular file, of another format, too large,
+            truncated or damaged; the message names it, the reason and a remedy.
+    """
+    with opened_image(path, max_pixels=max_pixels) as image:
+        return np.array(_as_rgb(upright(image)))
+
+
+def image_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """``(width, height)`` in px of the upright image, from the header.
+
+    Raises:
+        ImageError: As `read_image`, except that damage behind the header goes unseen.
+    """
+    with opened_image(path, max_pixels=max_pixels) as image:
+        # A TIFF already reports its size upright.
+        turned = image.format != "TIFF" and _orientation(image) >= 5
+        width, height = image.size
+        return (height, width) if turned else (width, height)
+
+
+def list_images(folder: Path, *, allow_empty: bool = False) -> list[Path]:
+    """The image files under ``folder``, by suffix, at any depth.
+
+    Sorted by relative path with ``/`` in code-point order, the same on every platform. Hidden
+    names (``.x``, ``._x``), ``Thumbs.db`` and other suffixes are skipped; so are links to folders
+    and links that are broken, loop or lead out of ``folder``.
+
+    Raises:
+        UsageError: ``folder`` is not a folder.
+        DataError: A folder cannot be listed, or no image was found and ``allow_empty`` is false.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UsageError(
+            f"{printable(folder)} is not a folder; give the path of a folder with images."
+        )
+    root = folder.resolve()
+    found = [path for path in _walk(folder) if _is_listed(path, root)]
+    if not found and not allow_empty:
+        raise DataError(
+            f"no image in {printable(folder)} or below it: looked for files ending in "
+            f"{', '.join(sorted(IMAGE_SUFFIXES))}."
+        )
+    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def resize_image(rgb: np.ndarray, width: int, height: int) -> np.ndarray:
+    """``rgb`` at another size: the one resize that is used everywhere.
+
+    Pillow's bilinear filter, whose support grows with the reduction, so that it averages over
+    all source pixels (antialiasing). The aspect ratio is the caller's business.
+
+    Args:
+        rgb: ``(H, W, 3)`` uint8.
+        width: New width in px, at least 1.
+        height: New height in px, at least 1.
+
+    Returns:
+        ``(height, width, 3)`` uint8; a copy also where the size does not change.
+    """
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise UsageError(f"expected (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
+    if width < 1 or height < 1:
+        raise UsageError(f"width and height must be at least 1 px, got {width} and {height}")
+    return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.BILINEAR))
+
+
+@contextmanager
+def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """Yield the Pillow image of a file, not yet decoded; whatever fails inside is an `ImageError`.
+
+    For the readers of photos and masks; everything else calls those.
+    """
+    path = Path(path)
+    try:
+        _refuse_special(path)
+        with (
+            _PILLOW_QUIET,
+            path.open("rb") as stream,
+            Image.open(stream, formats=_FORMATS) as image,
+        ):
+            _refuse_large(path, image.size, max_pixels)
+            yield image
+    except FinickyError:
+        raise
+    except UnidentifiedImageError as error:
+        reason, remedy = _unidentified(path)
+        raise _refused(path, reason, remedy) from error
+    except Image.DecompressionBombError as error:
+        raise _refused(path, "it has more pixels than Pillow decodes", _REMEDY) from error
+    except OSError as error:
+        if error.filename is not None:  # the system refused, not the decoder
+            raise _refused(path, str(error.strerror), "Check the path and its rights.") from error
+        raise _refused(path, _damage(error), _REMEDY) from error
+    except Exception as error:  # Pillow raises nine kinds of exception on damaged files
+        raise _refused(path, _damage(error), _REMEDY) from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The image decoded and turned by its EXIF orientation; values outside 1 to 8 count as 1."""
+    image.load()  # a TIFF is turned here and then has no orientation any more
+    method = _UPRIGHT.get(_orientation(image))
+    return image if method is None else image.transpose(method)
+
+
+def printable(path: Path) -> str:
+    """A path for one line of a message: as it is, or quoted with escapes where it would break."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # damaged metadata must not cost the photo
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_eight_bits(image)).convert("RGB")
+    if image.mode == "LAB":
+        return _lab_to_rgb(image)
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> np.ndarray:
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("it holds NaN or infinite values")
+    low, high = float(values.min()), float(values.max())
+    if image.mode == "F" and low >= 0 and high <= 1:
+        black, white = 0.0, 1.0
+    elif low >= 0 and high <= 65535:
+        black, white = 0.0, next(2.0**b - 1 for b in (8, 10, 12, 14, 16) if high <= 2.0**b - 1)
+    else:
+        black, white = low, max(high, low + 1)
+    return np.rint((values - black) * (255.0 / (white - black))).astype(np.uint8)
+
+
+def _lab_to_rgb(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    assert converted is not None  # None only for in-place conversion
+    return converted
+
+
+def _refuse_special(path: Path) -> None:
+    """A FIFO would hang the reader and a device never end, so only regular files are opened."""
+    info = path.stat()
+    if not stat.S_ISREG(info.st_mode):
+        raise _refused(path, "it is not a regular file", "Take it out of the folder.")
+    if info.st_size == 0:
+        raise _refused(path, "it is empty", "Copy it again from its source.")
+
+
+def _refuse_large(path: Path, size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise _refused(
+            path,
+            f"it has {width}x{height} = {width * height} pixels, more than {max_pixels}",
+            "Cut it into smaller images, or raise max_pixels if you trust the file.",
+        )
+
+
+def _unidentified(path: Path) -> tuple[str, str]:
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(64).lstrip().lower()
+    except OSError as error:
+        return str(error.strerror), _REMEDY
+    for prefix, reason, remedy in _NOT_IMAGES:
+        if start.startswith(prefix):
+            return reason, remedy
+    return "it is not a readable JPEG, PNG, TIFF, WebP, BMP or GIF image", _REMEDY
+
+
+def _damage(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"it is damaged ({text[:160]})"
+
+
+def _refused(path: Path, reason: str, remedy: str) -> ImageError:
+    return ImageError(f"cannot read {printable(path)}: {reason}. {remedy}")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    def stop(error: OSError) -> None:
+        raise DataError(
+            f"cannot list {printable(Path(error.filename))}: {error.strerror}. Check its rights."
+        ) from error
+
+    for parent, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            yield Path(parent, name)
+
+
+def _is_listed(path: Path, root: Path) -> bool:
+    if path.name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
+        return False
+    if not path.is_symlink():
+        return True
+    try:
+        return path.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):  # broken, or a loop (RuntimeError before Python 3.13)
+        return False
+
+
+class _QuietWarnings:
+    """Silence Pillow's warnings while any thread reads.
+
+    `warnings.catch_warnings` alone restores the wrong filters when two threads overlap, so the
+    first reader in sets the filter and the last one out takes it away. Every warned-of fault that
+    matters is refused by the reader itself: size from the header, damage by decoding.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._context = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._readers == 0:
+                self._context = warnings.catch_warnings()
+                self._context.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._readers += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._readers -= 1
+            if self._readers == 0:
+                self._context.__exit__(None, None, None)
+
+
+_PILLOW_QUIET = _QuietWarnings()
