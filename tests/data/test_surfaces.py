@@ -318,9 +318,11 @@ def test_a_written_mask_reads_back_with_the_project_s_reader(tmp_path):
     np.testing.assert_array_equal(ids, make_surface(0, width=64, height=48).mask)
 
 
-def test_writing_needs_a_count_and_an_empty_folder(tmp_path):
+def test_writing_needs_a_count_a_seed_and_an_empty_folder(tmp_path):
     with pytest.raises(UsageError, match=r"^count must be 1 to 1000000, got 0$"):
         write_surfaces(tmp_path, 0)
+    with pytest.raises(UsageError, match=r"^seed must be 0 or more, got -3$"):
+        write_surfaces(tmp_path, 1, seed=-3)
     write_surfaces(tmp_path, 1, width=32, height=32)
     with pytest.raises(UsageError, match=r"photos already holds files.*Choose an empty folder"):
         write_surfaces(tmp_path, 1, width=32, height=32)

@@ -69,6 +69,8 @@ def write_surfaces(
     out = Path(out)
     if not 1 <= count <= _MOST:
         raise UsageError(f"count must be 1 to {_MOST}, got {count}")
+    if seed < 0:
+        raise UsageError(f"seed must be 0 or more, got {seed}")
     _refuse_filled(out)
     photos, masks, seeds, cracked = [], [], [], []
     for number in range(count):
