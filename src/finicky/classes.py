@@ -39,7 +39,7 @@ class ClassTable(Sequence[MaskClass]):
         ids = [c.id for c in self._classes]
         names = [c.name for c in self._classes]
         if len(set(ids)) < len(ids) or len(set(names)) < len(names):
-            raise UsageError(f"class ids and names must be unique, got {list(zip(ids, names))}")
+            raise UsageError(f"class ids and names must be unique, got {ids} and {names}")
         if any(not 1 <= i <= 254 for i in ids):
             raise UsageError(f"class ids must be 1 to 254 (0 is unlabelled, 255 ignore), got {ids}")
 

@@ -32,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # mkstemp makes files that only the owner may read; results are meant to be shared.
         with suppress(OSError):
             temporary.chmod(0o666 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         raise DataError(f"could not write {path}: {error.strerror or error}") from error

@@ -66,7 +66,7 @@ class Spool:
                 self._blocks.append(np.ascontiguousarray(rows))
                 return
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._folder)
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (close())
                 for block in self._blocks:
                     self._file.write(memoryview(block).cast("B"))
                 self._blocks.clear()

@@ -50,7 +50,7 @@ CAFFE_BGR = Preprocessing("bgr", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where weights came from: a sentence, a licence, and the SHA-256 of the file if there is one."""
+    """Where weights came from: a sentence, a licence, and the file's SHA-256 if there is a file."""
 
     source: str
     license: str

@@ -1,3 +1,5 @@
-"""The command line."""
-def main() -> None:
-    raise SystemExit(0)
+"""The command line: every verb parses, calls one library function and prints."""
+
+from finicky.cli.app import main
+
+__all__ = ["main"]

@@ -64,7 +64,7 @@ def trace(module: nn.Module, size: int) -> tp.DependencyGraph:
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             graph = tp.DependencyGraph()
-            # Two photos: of a single one, pooling drops the batch axis, and channels are miscounted.
+            # Two photos: of one, pooling drops the batch axis, and channels are miscounted.
             return graph.build_dependency(module, torch.zeros(2, 3, size, size), verbose=False)
     finally:
         for parameter in frozen:

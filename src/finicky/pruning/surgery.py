@@ -45,7 +45,7 @@ def _cut_one(graph, layer: nn.Conv2d, name: str, channels: Sequence[int]) -> Non
     stay = set(channels)
     if not stay or min(stay) < 0 or max(stay) >= layer.out_channels or len(stay) < len(channels):
         raise UsageError(
-            f"{name} has channels 0 to {layer.out_channels - 1}; the plan keeps {list(channels)[:8]}"
+            f"{name} has channels 0 to {layer.out_channels - 1}; the plan keeps {sorted(stay)[:8]}"
         )
     drop = [i for i in range(layer.out_channels) if i not in stay]
     if not drop:

@@ -1,0 +1,55 @@
+"""``finicky demo``: the main job on photographs that are there, or that are generated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finicky.cli import options
+from finicky.cli.console import ConsoleProgress, say
+
+GENERATED = 40
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(demo)
+
+
+def demo(
+    out: options.OutFolder,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with photos/ or images/ and masks/; default: generated concrete."
+        ),
+    ] = None,
+    backbone: options.BackboneName = "vgg16",
+    seed: options.Seed = 0,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show all of it: score, cut, train, test and choose, down to an open report."""
+    from finicky.cli.runs import carry_out
+    from finicky.project import Project
+    from finicky.sweep import DecisionSettings, SweepSettings
+
+    if data is None:
+        data = out / "project"
+        if not (data / "masks").is_dir():
+            _generate(data, seed)
+        settings = SweepSettings(backbone=backbone, tile=64, tiles_per_photo=6, seed=seed)
+    else:
+        settings = SweepSettings(backbone=backbone, seed=seed)
+    project = Project.open(data)
+    carry_out(project, out, settings, DecisionSettings(), force=force, as_json=as_json)
+
+
+def _generate(data: Path, seed: int) -> None:
+    from finicky.data.surfaces import write_surfaces
+
+    say(f"generating {GENERATED} photos of concrete in {data}")
+    with ConsoleProgress() as progress:
+        write_surfaces(data, GENERATED, seed=seed, progress=progress)

@@ -1,0 +1,63 @@
+"""Options that several verbs share, spelled and explained once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write; new or empty.")]
+Photos = Annotated[Path, typer.Option(help="Folder of photos.")]
+Masks = Annotated[
+    Path, typer.Option(help="Folder of masks, each under its photo's relative path and name.")
+]
+BackboneName = Annotated[
+    str,
+    typer.Option(
+        "--backbone",
+        help="vgg16, alexnet, alexnet-bn, efficientnet-lite0, or a folder written by "
+        "train-backbone.",
+    ),
+]
+WeightsSource = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="A checkpoint file, 'download', or 'random'; default: those that a pip package ships.",
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        help="finicky: rank once, cut any network. original: the 2021 method to the letter, plain "
+        "chains only."
+    ),
+]
+Criterion = Annotated[
+    str,
+    typer.Option(help="What ranks filters under finicky: quantile-iou, best-iou or rank."),
+]
+Target = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        help="Class whose pixels are evidence; may be repeated. Default: all of role target.",
+    ),
+]
+TileSize = Annotated[int, typer.Option("--tile", help="Side of a tile in px.")]
+Coverage = Annotated[
+    float,
+    typer.Option(
+        help="Least share of a tile that the target must cover, in (0, 1]; tiles with less, but "
+        "some, are left out."
+    ),
+]
+Features = Annotated[
+    str, typer.Option(help="How the last map becomes a vector: mean, max, mean+max or flat.")
+]
+Seed = Annotated[int, typer.Option(help="Of splits, tile choice and folds.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Throw away what an earlier command wrote there.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -1,0 +1,73 @@
+"""``finicky init`` and ``finicky tiles``: projects and what is cut from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finicky.cli import options
+from finicky.cli.console import ConsoleProgress, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(init)
+    app.command()(tiles)
+
+
+def init(
+    project: Annotated[Path, typer.Argument(help="Folder to make the project in.")],
+    photos: Annotated[
+        Path | None,
+        typer.Option(help="Folder of photos elsewhere; they stay where they are."),
+    ] = None,
+    force: options.Force = False,
+) -> None:
+    """Make a project: finicky.toml, and folders for photos and masks."""
+    from finicky.project import create_project
+
+    made = create_project(project, photos_source=photos, force=force)
+    print(f"made {made.root / 'finicky.toml'}")
+    print(f"photos: {made.photos}")
+    print(f"masks go to: {made.masks}, each under its photo's name with .png added")
+    print(f"then: finicky run {made.root}")
+
+
+def tiles(
+    project: Annotated[
+        Path,
+        typer.Argument(help="Folder with finicky.toml, or with photos/ (or images/) and masks/."),
+    ],
+    out: options.OutFolder,
+    tile: options.TileSize = 96,
+    min_coverage: options.Coverage = 0.01,
+    tiles_per_photo: Annotated[
+        int | None, typer.Option(help="At most so many tiles of each class from one photo.")
+    ] = None,
+    target: options.Target = None,
+    seed: options.Seed = 0,
+    force: options.Force = False,
+) -> None:
+    """Cut labelled photos into class folders, split by photo into train, validation and test."""
+    from finicky.project import Project
+    from finicky.sweep import SweepSettings
+    from finicky.sweep.inputs import gather_evidence, make_tiles
+
+    opened = Project.open(project)
+    settings = SweepSettings(
+        tile=tile,
+        min_coverage=min_coverage,
+        tiles_per_photo=tiles_per_photo,
+        targets=tuple(target or ()),
+        seed=seed,
+    )
+    with ConsoleProgress() as progress:
+        evidence = gather_evidence(opened, settings, progress=progress)
+        table = make_tiles(opened, evidence, settings, out, force=force, progress=progress)
+    for rejected in evidence.rejected:
+        say(f"left out {rejected.path}: {rejected.reason}")
+    for split, label, count in table.counts():
+        print(f"{split:<11}{label:<12}{count:>7} tiles")
+    print(f"wrote {out}")

@@ -1,0 +1,221 @@
+"""``finicky run``, ``select`` and ``report``: the main job and what can be done with its folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from finicky.cli import options
+from finicky.cli.console import ConsoleProgress, say
+
+if TYPE_CHECKING:
+    from finicky.sweep import DecisionSettings, SweepResult
+
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep", help="Keep ratios to try: 0.05,0.1,0.2 or 0.05:0.5:0.05; each in (0, 1]."
+    ),
+]
+Decision = Annotated[
+    str,
+    typer.Option(
+        help="weighted: w_q·F1/F1₀ + w_p·(1 − P/P₀) + w_t·(1 − t/t₀). published: F1/F1₀ + "
+        "(1 − P/P₀)."
+    ),
+]
+WeightQuality = Annotated[float | None, typer.Option(help="w_q, at least 0.")]
+WeightParams = Annotated[float | None, typer.Option(help="w_p, at least 0.")]
+WeightTime = Annotated[float | None, typer.Option(help="w_t, at least 0.")]
+MaxLatency = Annotated[
+    float | None, typer.Option(help="Limit on latency p50 at batch 1, one thread, in ms.")
+]
+MaxSize = Annotated[float | None, typer.Option(help="Limit on the file's size, in MB.")]
+MinRecall = Annotated[float | None, typer.Option(help="Least recall on validation, in [0, 1].")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command()(run)
+    app.command()(select)
+    app.command()(report)
+
+
+def run(
+    project: Annotated[
+        Path,
+        typer.Argument(help="Folder with finicky.toml, or with photos/ (or images/) and masks/."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; default: runs/<date and time> in the project."),
+    ] = None,
+    backbone: options.BackboneName = "vgg16",
+    weights: options.WeightsSource = None,
+    method: options.Method = "finicky",
+    criterion: options.Criterion = "quantile-iou",
+    keep: Keep = None,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of a tile in px; default: the project's, or 96.")
+    ] = None,
+    features: options.Features = "mean+max",
+    target: options.Target = None,
+    min_coverage: options.Coverage = 0.01,
+    tiles_per_photo: Annotated[
+        int | None, typer.Option(help="At most so many tiles of each class from one photo.")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(help="Heads trained on different three quarters of the photos.")
+    ] = 5,
+    seed: options.Seed = 0,
+    latency_seconds: Annotated[
+        float,
+        typer.Option(help="Seconds that each candidate is timed, per thread setting; 0: none."),
+    ] = 1.0,
+    decision: Decision = "weighted",
+    weight_quality: WeightQuality = None,
+    weight_params: WeightParams = None,
+    weight_time: WeightTime = None,
+    max_latency_ms: MaxLatency = None,
+    max_size_mb: MaxSize = None,
+    min_recall: MinRecall = None,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """The main job: score, cut at many keep ratios, train, test, time, choose, report.
+
+    Stopped in the middle, the same command goes on where it was.
+    """
+    from finicky.project import Project
+    from finicky.sweep import DEFAULT_KEEP_RATIOS, SweepSettings, parse_ratios
+
+    opened = Project.open(project)
+    settings = SweepSettings(
+        backbone=backbone,
+        weights=weights,
+        method=method,
+        criterion=criterion,
+        keep_ratios=DEFAULT_KEEP_RATIOS if keep is None else parse_ratios(keep),
+        tile=tile if tile is not None else opened.tile,
+        features=features,
+        targets=tuple(target or ()),
+        min_coverage=min_coverage,
+        tiles_per_photo=tiles_per_photo,
+        head_seeds=seeds,
+        seed=seed,
+        latency_seconds=latency_seconds,
+    )
+    choice = decision_settings(
+        decision,
+        (weight_quality, weight_params, weight_time),
+        max_latency_ms=max_latency_ms,
+        max_size_mb=max_size_mb,
+        min_recall=min_recall,
+    )
+    folder = out or opened.root / "runs" / time.strftime("%Y%m%d-%H%M%S")
+    carry_out(opened, folder, settings, choice, force=force, as_json=as_json)
+
+
+def select(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    decision: Decision = "weighted",
+    weight_quality: WeightQuality = None,
+    weight_params: WeightParams = None,
+    weight_time: WeightTime = None,
+    max_latency_ms: MaxLatency = None,
+    max_size_mb: MaxSize = None,
+    min_recall: MinRecall = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Choose again in a finished run, by another decision function or within limits."""
+    from finicky.report import write_report
+    from finicky.sweep import select_again
+
+    choice = decision_settings(
+        decision,
+        (weight_quality, weight_params, weight_time),
+        max_latency_ms=max_latency_ms,
+        max_size_mb=max_size_mb,
+        min_recall=min_recall,
+    )
+    result = select_again(run, choice)
+    write_report(run)
+    show(result, as_json)
+
+
+def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Write report.html anew from what a run folder holds."""
+    from finicky.report import write_report
+
+    print(f"report: {write_report(run)}")
+
+
+def decision_settings(
+    decision: str, weights: tuple[float | None, float | None, float | None], **limits: float | None
+) -> DecisionSettings:
+    """The options of the choice as the library takes them."""
+    from finicky.errors import UsageError
+    from finicky.selection import Constraints, Weights
+    from finicky.sweep import DecisionSettings
+
+    default = Weights()
+    given = dict(zip(("quality", "params", "time"), weights, strict=True))
+    if decision == "published" and any(value is not None for value in weights):
+        raise UsageError("the published decision has no weights: leave them out")
+    merged = {k: getattr(default, k) if v is None else v for k, v in given.items()}
+    return DecisionSettings(decision, Weights(**merged), Constraints(**limits))
+
+
+def carry_out(
+    project: Any, folder: Path, settings: Any, choice: Any, *, force: bool, as_json: bool
+) -> None:
+    """Run, report and print; shared by ``run`` and ``demo``."""
+    from finicky.report import write_report
+    from finicky.sweep import run_sweep
+
+    with ConsoleProgress() as progress:
+        result = run_sweep(project, folder, settings, choice, force=force, progress=progress)
+        for path, reason in result.rejected:
+            say(f"left out {path}: {reason}")
+        write_report(folder, progress=progress)
+    show(result, as_json)
+
+
+def show(result: SweepResult, as_json: bool) -> None:
+    """The chosen candidate against the unpruned network, and where to look."""
+    chosen, full = result.chosen, result.full
+    root = result.folder.root
+    if as_json:
+        print(json.dumps({"out": str(root), "chosen": chosen, "full": full}))
+        return
+    print(
+        f"chosen: keep {chosen['keep_ratio']:g}, {chosen['params']:,.0f} parameters "
+        f"({chosen['params'] / full['params']:.1%} of {full['params']:,.0f})"
+    )
+    if chosen.get("latency_ratio"):
+        print(
+            f"latency p50: {chosen['latency_p50_ms']:.2f} ms against "
+            f"{full['latency_p50_ms']:.2f} ms, {chosen['latency_ratio']:.1f} times faster "
+            "(batch 1, one thread)"
+        )
+    for name in ("balanced_accuracy", "f1"):
+        print(
+            f"{name.replace('_', ' ')} on test: {_interval(chosen, name)}; "
+            f"full network {_interval(full, name)}"
+        )
+    print(f"table: {root / 'results.csv'}")
+    print(f"model: {root / 'selected'}")
+    print(f"report: {root / 'report.html'}")
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    if value is None:
+        return "undefined"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"

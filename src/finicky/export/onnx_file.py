@@ -1,0 +1,185 @@
+"""The classifier as an ONNX file, checked against PyTorch before it is called done."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from finicky._version import __version__
+from finicky.errors import FinickyError
+from finicky.export.classifier import Classifier
+from finicky.files import atomic_path
+
+OPSET = 18
+METADATA_KEY = "finicky"
+# Scale-relative, max|difference| / max|reference|; float32 sums in another order differ by 1e-6.
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How well the exported file agrees with PyTorch.
+
+    Attributes:
+        tiles: How many tiles were compared.
+        difference: Largest scale-relative difference of a logit.
+        same_class: Whether every tile got the same class (ties within the tolerance aside).
+    """
+
+    tiles: int
+    difference: float
+    same_class: bool
+
+    @property
+    def ok(self) -> bool:
+        """Within the tolerance, and no class changed."""
+        return self.difference <= TOLERANCE and self.same_class
+
+
+def export_onnx(
+    classifier: Classifier,
+    path: Path,
+    *,
+    size: int,
+    class_names: Sequence[str],
+    tiles: np.ndarray,
+    metadata: Mapping[str, Any],
+) -> Parity:
+    """Write an ONNX file of any batch size, and compare it with PyTorch on real tiles.
+
+    Args:
+        classifier: In eval mode.
+        path: Where; whole or not at all.
+        size: Side of a tile in px.
+        class_names: Of the two outputs: not target, target.
+        tiles: ``(N, size, size, 3)`` uint8 to compare on, at least one.
+        metadata: More for the file's ``finicky`` entry; plain JSON values.
+
+    Raises:
+        FinickyError: The export fails, or disagrees with PyTorch; no file is left then.
+    """
+    with atomic_path(path) as temporary:
+        _export(classifier, temporary, size)
+        _write_metadata(temporary, size, class_names, metadata)
+        parity = check_parity(classifier, temporary, tiles)
+        if not parity.ok:
+            raise FinickyError(
+                f"{path.name} disagrees with PyTorch: difference {parity.difference:.1e} "
+                f"(at most {TOLERANCE:.0e} allowed) on {parity.tiles} tiles"
+            )
+    return parity
+
+
+def check_parity(classifier: Classifier, path: Path, tiles: np.ndarray) -> Parity:
+    """Compare an ONNX file with PyTorch on ``(N, S, S, 3)`` uint8 tiles.
+
+    Compared are logits, log(P/(1−P)), because probabilities near 0 and 1 hide differences.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    ours, theirs = [], []
+    with torch.inference_mode():
+        for start in range(0, len(tiles), 32):
+            block = np.array(tiles[start : start + 32])
+            ours.append(_logit(classifier(torch.from_numpy(block)).numpy()))
+            theirs.append(_logit(session.run(None, {name: block})[0]))
+    reference, exported = np.concatenate(ours), np.concatenate(theirs)
+    scale = max(float(np.abs(reference).max()), 1e-12)
+    difference = float(np.abs(reference - exported).max()) / scale
+    sure = np.abs(reference) > 10 * TOLERANCE * scale
+    same = bool(np.all(np.sign(reference[sure]) == np.sign(exported[sure])))
+    return Parity(len(tiles), difference, same)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The ``finicky`` entry of an ONNX file that `export_onnx` wrote."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    if METADATA_KEY not in entries:
+        raise FinickyError(f"{path} carries no {METADATA_KEY} entry: it is not one of our exports")
+    value: dict[str, Any] = json.loads(entries[METADATA_KEY])
+    return value
+
+
+def _export(classifier: Classifier, path: Path, size: int) -> None:
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                classifier,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=["tiles"],
+                output_names=["probabilities"],
+                dynamic_shapes=({0: batch},),
+                external_data=False,
+                verbose=False,
+            )
+            assert program is not None
+            program.save(str(path), external_data=False)
+    except OSError:
+        raise
+    except Exception as error:  # whatever the exporter raises, with our context
+        reason = str(error).strip().splitlines()[0][:200] if str(error) else type(error).__name__
+        raise FinickyError(f"export to ONNX (opset {OPSET}) failed: {reason}") from error
+
+
+def _write_metadata(
+    path: Path, size: int, class_names: Sequence[str], metadata: Mapping[str, Any]
+) -> None:
+    """Written last and read back: tools that slim or quantise a file may drop it."""
+    import onnx
+
+    model = onnx.load(path)
+    note = {"schema": 1, "task": "classify", "tile_px": size, "classes": list(class_names)}
+    entries = {
+        METADATA_KEY: json.dumps(note | dict(metadata), ensure_ascii=False, allow_nan=False),
+        "names": json.dumps(dict(enumerate(class_names)), ensure_ascii=False),
+        "imgsz": json.dumps([size, size]),
+        "version": __version__,
+        "Image.BitmapPixelFormat": "Rgb8",
+        "Image.ColorSpaceGamma": "SRGB",
+        "Image.NominalPixelRange": "NominalRange_0_255",
+    }
+    onnx.helper.set_model_props(model, entries)
+    onnx.save(model, path)
+    if read_metadata(path).get("tile_px") != size:
+        raise FinickyError(f"metadata of {path.name} did not survive writing")
+
+
+def _logit(probabilities: np.ndarray) -> np.ndarray:
+    both = np.clip(probabilities.astype(np.float64), 1e-30, None)
+    return np.log(both[:, 1]) - np.log(both[:, 0])
+
+
+@contextlib.contextmanager
+def _quiet():  # type: ignore[no-untyped-def]
+    """The exporter tells users about packages that they do not need."""
+    names = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings(), Path(os.devnull).open("w") as sink:
+        warnings.simplefilter("ignore")
+        for name in names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            with contextlib.redirect_stdout(sink):
+                yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)

@@ -1,0 +1,118 @@
+"""Backbone, photos and masks in, a smaller network out: the one call of a script or notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from finicky.backbones import Backbone, load_backbone
+from finicky.classes import DEFAULT_CLASSES, ClassTable
+from finicky.data.pairs import UsablePairs, find_pairs, usable_pairs
+from finicky.importance import DEFAULT_CRITERION
+from finicky.progress import Progress, silent
+from finicky.pruning import Counts, PruningPlan, check_keep_ratio, count, cut, save_pruned
+from finicky.ranking import check_method, rank
+
+
+@dataclass(frozen=True)
+class PrunedModel:
+    """A network that was cut to the filters that look at what was marked.
+
+    Attributes:
+        backbone: The pruned module with its preprocessing and provenance.
+        plan: Which channels stayed.
+        importance: One number a channel of the *unpruned* network, by convolution; higher = keep.
+        before: Parameters and multiply-accumulates of the unpruned network.
+        after: The same of this one.
+        evidence: Which photos were used, and which were left out and why.
+        input_size: Side in px of the tiles that ``before`` and ``after`` are counted for.
+    """
+
+    backbone: Backbone
+    plan: PruningPlan
+    importance: dict[str, np.ndarray]
+    before: Counts
+    after: Counts
+    evidence: UsablePairs
+    input_size: int
+
+    @property
+    def module(self) -> nn.Module:
+        """``(N, 3, H, W)`` preprocessed float in, feature map out; frozen, in eval mode."""
+        return self.backbone.module
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``plan.json``; `finicky.load` reads them back."""
+        save_pruned(self.backbone, self.plan, Path(folder), size=self.input_size)
+
+
+def prune(
+    backbone: str | Path | Backbone,
+    photos: str | Path,
+    masks: str | Path,
+    *,
+    keep_ratio: float = 0.2,
+    method: str = "finicky",
+    criterion: str = DEFAULT_CRITERION,
+    target: Sequence[str] | None = None,
+    classes: ClassTable = DEFAULT_CLASSES,
+    weights: str | Path | None = None,
+    input_size: int = 224,
+    progress: Progress = silent,
+) -> PrunedModel:
+    """Cut a network to the filters whose response overlaps the masks best.
+
+    Args:
+        backbone: A built-in name, a folder from ``finicky train-backbone``, or a `Backbone`.
+        photos: Folder of photos.
+        masks: Folder of masks, each under its photo's relative path.
+        keep_ratio: Share of channels that stays in every layer, in (0, 1].
+        method: ``finicky`` ranks once on the unpruned network and cuts any network that
+            torch-pruning can trace; ``original`` is the 2021 method to the letter, for plain
+            chains.
+        criterion: For ``finicky``, what ranks filters; see ``finicky prune --help``.
+        target: Names of the classes that count as evidence; by default those of role target.
+        classes: What the numbers in the masks mean.
+        weights: Where the backbone's weights come from; see `load_backbone`.
+        input_size: Side in px that multiply-accumulates are counted for.
+        progress: Told what is done of what.
+
+    Raises:
+        UsageError: An argument is out of range, or a folder is missing.
+        DataError: No photo has a usable mask, or no mask holds a target class.
+        UnsupportedModelError: The method cannot cut this network.
+
+    The idea: a filter is worth keeping if it answers where a person marked the defect.
+    """
+    check_keep_ratio(keep_ratio)
+    if not isinstance(backbone, Backbone):
+        backbone = load_backbone(backbone, weights=weights)
+    check_method(method, backbone)
+    backbone.check_size(input_size)
+    targets = classes.targets(target)
+    scan = find_pairs(Path(photos), Path(masks))
+    evidence = usable_pairs(scan.pairs, classes, targets, progress=progress)
+    ranking = rank(
+        backbone,
+        evidence.usable,
+        classes=classes,
+        targets=targets,
+        method=method,
+        criterion_name=criterion,
+        progress=progress,
+    )
+    plan = ranking.plan(keep_ratio, progress=progress)
+    smaller = cut(backbone.module, plan.decisions, input_size)
+    return PrunedModel(
+        backbone=backbone.with_module(smaller),
+        plan=plan,
+        importance=ranking.scores,
+        before=count(backbone.module, input_size),
+        after=count(smaller, input_size),
+        evidence=evidence,
+        input_size=input_size,
+    )

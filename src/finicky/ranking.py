@@ -1,0 +1,176 @@
+"""From a backbone and marked photos to a plan for any keep ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from finicky.backbones import Backbone, convolutions
+from finicky.classes import ClassTable, MaskClass
+from finicky.data.pairs import Pair, load_pair
+from finicky.errors import DataError, UsageError, nearest_names
+from finicky.importance import (
+    DEFAULT_CRITERION,
+    ORIGINAL_SIZE,
+    OriginalScorer,
+    WindowOptions,
+    collect,
+    criterion,
+    find_taps,
+    links,
+    resize_linear_u8,
+    scoring_batches,
+)
+from finicky.masks import target_mask
+from finicky.progress import Progress, silent
+from finicky.pruning import (
+    METHODS,
+    ChannelGroup,
+    PruningPlan,
+    check_keep_ratio,
+    find_groups,
+    plan_from_kept,
+    plan_from_scores,
+)
+
+# The trial photo on which a network is traced; any size that the network takes would do.
+TRACE_SIZE = 64
+
+
+class Ranking(Protocol):
+    """Knows which channels a network should keep, at any ratio.
+
+    ``scores``: importance by convolution, ``(C,)`` each, higher = keep, of the unpruned network;
+    empty as long as a method that scores layer by layer has made no plan.
+    """
+
+    scores: dict[str, np.ndarray]
+
+    def plan(self, keep_ratio: float, *, progress: Progress = silent) -> PruningPlan:
+        """What stays at this ratio, in (0, 1]."""
+        ...
+
+
+@dataclass
+class FinickyRanking:
+    """Ranked once on the unpruned network; a plan costs next to nothing."""
+
+    backbone: str
+    groups: Sequence[ChannelGroup]
+    scores: dict[str, np.ndarray]
+    criterion: str
+
+    def plan(self, keep_ratio: float, *, progress: Progress = silent) -> PruningPlan:
+        """The best share of every group."""
+        progress("plan", 1, 1)
+        return plan_from_scores(
+            self.groups,
+            self.scores,
+            keep_ratio,
+            backbone=self.backbone,
+            criterion=self.criterion,
+        )
+
+
+@dataclass
+class OriginalRanking:
+    """The 2021 method: every ratio is scored anew, layer by layer."""
+
+    backbone: str
+    scorer: OriginalScorer
+    scores: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def plan(self, keep_ratio: float, *, progress: Progress = silent) -> PruningPlan:
+        """What the original keeps at this ratio; ``scores`` are those of the last call."""
+        choice = self.scorer.choose(check_keep_ratio(keep_ratio), progress=progress)
+        self.scores = choice.scores
+        return plan_from_kept(
+            choice.kept,
+            keep_ratio,
+            backbone=self.backbone,
+            method="original",
+            criterion="truncated IoU, mean over photos, layer by layer",
+        )
+
+
+def check_method(method: str, backbone: Backbone) -> None:
+    """Refuse, before any work, an unknown method or one that cannot cut this network."""
+    if method not in METHODS:
+        raise UsageError(f"no method named {method!r}. {nearest_names(method, METHODS)}")
+    if method == "original":
+        links(backbone.module)
+
+
+def unpruned_plan(backbone: Backbone) -> PruningPlan:
+    """The plan that keeps everything: keep ratio 1."""
+    layers = convolutions(backbone.module, max(TRACE_SIZE, backbone.min_size))
+    kept = {name: list(range(conv.out_channels)) for name, conv in layers.items()}
+    return PruningPlan(backbone.name, "none", 1.0, kept, (), "none")
+
+
+def rank(
+    backbone: Backbone,
+    pairs: Sequence[Pair],
+    *,
+    classes: ClassTable,
+    targets: Sequence[MaskClass],
+    method: str = "finicky",
+    criterion_name: str = DEFAULT_CRITERION,
+    windows: WindowOptions = WindowOptions(),
+    progress: Progress = silent,
+) -> Ranking:
+    """Score every filter of a backbone against the masks.
+
+    Args:
+        backbone: Unpruned.
+        pairs: Photos with masks, all of them readable (see `usable_pairs`).
+        classes: What the masks' numbers mean.
+        targets: The classes that count as evidence.
+        method: ``finicky`` or ``original``.
+        criterion_name: For ``finicky``, one of `CRITERIA`.
+        windows: For ``finicky``, which parts of the photos are looked at.
+        progress: Told of each batch.
+
+    Raises:
+        UsageError: Unknown method or criterion.
+        UnsupportedModelError: The method cannot cut this network.
+    """
+    check_method(method, backbone)
+    if not pairs:
+        raise DataError("no photo with a mask to score filters on")
+    if method == "original":
+        return _rank_original(backbone, pairs, classes, targets)
+    score = criterion(criterion_name)
+    groups = find_groups(backbone.module, max(TRACE_SIZE, backbone.min_size))
+    statistics = collect(
+        backbone.module,
+        find_taps(backbone.module, max(TRACE_SIZE, backbone.min_size)),
+        scoring_batches(
+            pairs,
+            classes=classes,
+            targets=targets,
+            preprocessing=backbone.preprocessing,
+            options=windows,
+        ),
+        progress=progress,
+    )
+    scores = {name: score(found) for name, found in statistics.items()}
+    return FinickyRanking(backbone.name, groups, scores, criterion_name)
+
+
+def _rank_original(
+    backbone: Backbone,
+    pairs: Sequence[Pair],
+    classes: ClassTable,
+    targets: Sequence[MaskClass],
+) -> OriginalRanking:
+    photos = np.empty((len(pairs), ORIGINAL_SIZE, ORIGINAL_SIZE, 3), dtype=np.uint8)
+    masks = []
+    for number, pair in enumerate(pairs):
+        photo, ids = load_pair(pair, classes)
+        photos[number] = resize_linear_u8(photo, width=ORIGINAL_SIZE, height=ORIGINAL_SIZE)
+        masks.append(target_mask(ids, targets))
+    return OriginalRanking(backbone.name, OriginalScorer(backbone.module, photos, masks))

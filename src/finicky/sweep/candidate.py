@@ -1,0 +1,184 @@
+"""One candidate: cut, features, heads, predictions, export; all of it goes to its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finicky.backbones import Backbone
+from finicky.errors import DataError
+from finicky.evaluation import METRICS, bootstrap_metrics, confusion, score_predictions
+from finicky.export import Classifier, export_onnx
+from finicky.files import atomic_path
+from finicky.progress import Progress, silent
+from finicky.pruning import PruningPlan, count, cut, save_pruned
+from finicky.spool import Spool
+from finicky.sweep.folder import HEAD, ONNX, PREDICTIONS, RunFolder
+from finicky.sweep.inputs import TileSet
+from finicky.sweep.settings import SweepSettings
+from finicky.training import LogisticHead, extract, refit_head, train_head
+
+# As in the original: each head is trained on three quarters of the training set.
+TRAIN_SHARE = 0.75
+PARITY_TILES = 64
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The head that is deployed, trained on all training tiles, and those that show the spread."""
+
+    deployed: LogisticHead
+    by_seed: tuple[LogisticHead, ...]
+
+
+def candidate_name(keep_ratio: float) -> str:
+    """The folder name of a keep ratio: ``keep-0.05``, and ``keep-1`` for the unpruned network."""
+    return f"keep-{keep_ratio:.4f}".rstrip("0").rstrip(".")
+
+
+def evaluate_candidate(
+    backbone: Backbone,
+    plan: PruningPlan,
+    data: TileSet,
+    settings: SweepSettings,
+    folder: RunFolder,
+    class_names: Sequence[str],
+    *,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Cut, train, test and export one candidate; returns what its ``metrics.json`` holds.
+
+    Args:
+        backbone: Unpruned.
+        plan: What stays; the unpruned network's plan keeps all.
+        data: Tiles of all splits.
+        settings: Of the sweep.
+        folder: Of the run.
+        class_names: Not target, target.
+        progress: Told of each batch of features.
+    """
+    name = candidate_name(plan.keep_ratio)
+    here = folder.candidate(name)
+    smaller = backbone.with_module(cut(backbone.module, plan.decisions, settings.tile))
+    save_pruned(smaller, plan, here, size=settings.tile)
+    with Spool() as spool:
+        features = extract(smaller, data.tiles, spool, kind=settings.features, progress=progress)  # type: ignore[arg-type]
+        heads = train_heads(features, data, settings)
+        by_seed = np.stack([head.probabilities(features) for head in heads.by_seed])
+        deployed = heads.deployed.probabilities(features)
+    heads.deployed.save(here / HEAD)
+    _save_predictions(here / PREDICTIONS, data, by_seed, deployed)
+    parity = export_onnx(
+        Classifier(smaller, settings.features, heads.deployed),  # type: ignore[arg-type]
+        here / ONNX,
+        size=settings.tile,
+        class_names=class_names,
+        tiles=data.tiles[data.rows("validation")[:PARITY_TILES]],
+        metadata={
+            "backbone": plan.backbone,
+            "method": plan.method,
+            "keep_ratio": plan.keep_ratio,
+            "provenance": backbone.provenance.to_json(),
+            "threshold": 0.5,
+        },
+    )
+    counts = count(smaller.module, settings.tile)
+    metrics = {
+        "candidate": name,
+        "method": plan.method,
+        "keep_ratio": plan.keep_ratio,
+        **asdict(counts),
+        "size_bytes": (here / ONNX).stat().st_size,
+        "C": heads.deployed.C,
+        "parity": asdict(parity),
+        **quality(data, by_seed, deployed, seed=settings.seed),
+    }
+    folder.finish(name, metrics)
+    return metrics
+
+
+def train_heads(features: np.ndarray, data: TileSet, settings: SweepSettings) -> Heads:
+    """The deployed head on all training tiles, and one a seed on three quarters of the photos.
+
+    C is chosen once, by cross-validation on all training tiles.
+    """
+    train = data.rows("train")
+    rows, labels, groups = features[train], data.labels[train], data.groups[train]
+    deployed = train_head(rows, labels, groups, seed=settings.seed)
+    by_seed = []
+    for seed in range(settings.head_seeds):
+        part = _some_groups(labels, groups, np.random.default_rng([settings.seed, seed]))
+        by_seed.append(refit_head(rows[part], labels[part], C=deployed.C))
+    return Heads(deployed, tuple(by_seed))
+
+
+def quality(
+    data: TileSet, by_seed: np.ndarray, deployed: np.ndarray, *, seed: int
+) -> dict[str, Any]:
+    """Metrics of validation and test, as plain values.
+
+    ``test`` and ``validation``: mean over the head seeds, with the 95 % interval (bootstrap by
+    photograph) and the standard deviation over seeds. ``deployed``: of the one exported head.
+    """
+    found: dict[str, Any] = {}
+    for split in ("validation", "test"):
+        rows = data.rows(split)
+        labels, groups = data.labels[rows], data.groups[rows]
+        intervals = bootstrap_metrics(labels, by_seed[:, rows], groups, seed=seed)
+        single = [score_predictions(labels, p) for p in by_seed[:, rows]]
+        found[split] = {
+            metric: {
+                "value": _plain(intervals[metric].value),
+                "low": _plain(intervals[metric].low),
+                "high": _plain(intervals[metric].high),
+                "seed_std": _plain(float(np.std([getattr(q, metric) for q in single]))),
+            }
+            for metric in METRICS
+        }
+        found[f"{split}_tiles"] = len(rows)
+        found[f"{split}_groups"] = len(np.unique(groups))
+        found[f"{split}_confusion"] = asdict(confusion(labels, deployed[rows]))
+        mine = asdict(score_predictions(labels, deployed[rows]))
+        found[f"{split}_deployed"] = {metric: _plain(mine[metric]) for metric in METRICS}
+    return found
+
+
+def read_predictions(path: Path) -> dict[str, np.ndarray]:
+    """What a candidate answered: labels, groups, splits, by_seed ``(S, N)``, deployed ``(N,)``."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+
+
+def _save_predictions(path: Path, data: TileSet, by_seed: np.ndarray, deployed: np.ndarray) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            labels=data.labels,
+            groups=data.groups,
+            splits=data.splits,
+            by_seed=by_seed,
+            deployed=deployed,
+        )
+
+
+def _some_groups(labels: np.ndarray, groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Rows of a random three quarters of the groups that hold both classes."""
+    names = np.unique(groups)
+    for _ in range(100):
+        chosen = random.permutation(names)[: max(2, round(TRAIN_SHARE * len(names)))]
+        rows = np.flatnonzero(np.isin(groups, chosen))
+        if len(np.unique(labels[rows])) == 2:
+            return rows
+    raise DataError("too few photos hold both classes to train the head: label more photos")
+
+
+def _plain(value: float) -> float | None:
+    """JSON knows no NaN: what is undefined is null."""
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,136 @@
+"""The choice: decision function on validation, ``results.csv`` and ``selected/``."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from finicky.errors import UsageError
+from finicky.files import atomic_path, read_json, write_json
+from finicky.selection import CandidateMeasure, Choice, Constraints, Weights, choose, pareto_front
+from finicky.sweep.folder import RESULTS, RUN, RunFolder
+from finicky.sweep.table import Row, read_table, write_table
+
+CHOICE = "choice.json"
+
+
+@dataclass(frozen=True)
+class DecisionSettings:
+    """How the best candidate is chosen; see `choose`. Changing it re-uses all other work."""
+
+    decision: str = "weighted"
+    weights: Weights = Weights()
+    constraints: Constraints = Constraints()
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep found.
+
+    Attributes:
+        folder: Where all of it lies.
+        rows: As in ``results.csv``, the unpruned network first.
+        chosen: The chosen row.
+        full: The unpruned network's row.
+        rejected: Photos that were left out: path in the project, and reason.
+    """
+
+    folder: RunFolder
+    rows: tuple[Row, ...]
+    chosen: Row
+    full: Row
+    rejected: tuple[tuple[str, str], ...]
+
+
+def decide(folder: RunFolder, rows: Sequence[Row], decision: DecisionSettings) -> SweepResult:
+    """Choose on validation, write ``results.csv`` and ``selected/``."""
+    choice = choose_row(rows, decision)
+    front = pareto_front(
+        [_number(r["val_f1"]) for r in rows], [_number(r.get("params")) for r in rows]
+    )
+    marked = [
+        row
+        | {
+            "score": choice.scores[i],
+            "pareto": int(front[i]),
+            "selected": int(i == choice.index),
+        }
+        for i, row in enumerate(rows)
+    ]
+    write_table(folder.root / RESULTS, marked)
+    chosen = marked[choice.index]
+    _select(folder, str(chosen["candidate"]), decision, choice)
+    full = next(row for row in marked if row["keep_ratio"] == 1)
+    rejected = tuple((str(p), str(r)) for p, r in read_json(folder.root / RUN)["rejected"])
+    return SweepResult(folder, tuple(marked), chosen, full, rejected)
+
+
+def select_again(run: Path, decision: DecisionSettings) -> SweepResult:
+    """Choose anew in a finished run; its table and ``selected/`` are written again."""
+    if not (run / RESULTS).is_file():
+        raise UsageError(f"{run} holds no {RESULTS}: name the folder of a finished run")
+    return decide(RunFolder(run), read_table(run / RESULTS), decision)
+
+
+def choose_row(rows: Sequence[Row], decision: DecisionSettings) -> Choice:
+    """Apply the decision function to validation numbers; the unpruned network is the reference.
+
+    Without measured times the time term is left out.
+    """
+    measures = [_measure(row) for row in rows]
+    reference = next(m for m in measures if m.keep_ratio == 1)
+    weights: Weights | None = decision.weights
+    if math.isnan(reference.latency_ms) and weights is not None:
+        weights = Weights(quality=weights.quality, params=weights.params, time=0)
+    if decision.decision == "published":
+        weights = None
+    return choose(
+        measures,
+        reference,
+        decision=decision.decision,  # type: ignore[arg-type]
+        weights=weights,
+        constraints=decision.constraints,
+    )
+
+
+def _measure(row: Row) -> CandidateMeasure:
+    ratio = _number(row.get("latency_ratio"))
+    return CandidateMeasure(
+        name=str(row["candidate"]),
+        keep_ratio=float(row["keep_ratio"]),
+        f1=_number(row["val_f1"]),
+        recall=_number(row["val_recall"]),
+        accuracy=_number(row["val_accuracy"]),
+        params=int(row["params"]),
+        size_bytes=int(row["size_bytes"]),
+        latency_ms=_number(row.get("latency_p50_ms")),
+        latency_ratio=None if math.isnan(ratio) else ratio,
+    )
+
+
+def _select(folder: RunFolder, name: str, decision: DecisionSettings, choice: Choice) -> None:
+    """Copy the chosen candidate to ``selected/``; ``choice.json`` comes last."""
+    source, target = folder.candidate(name), folder.selected
+    if target.is_dir():
+        shutil.rmtree(target)
+    for path in sorted(source.iterdir()):
+        if not path.name.startswith(".") and path.is_file():
+            with atomic_path(target / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+    value = {
+        "candidate": name,
+        "decision": decision.decision,
+        "weights": asdict(decision.weights),
+        "constraints": asdict(decision.constraints),
+        "score": choice.scores[choice.index],
+        "split": "validation",
+    }
+    write_json(target / CHOICE, value)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,153 @@
+"""The main job: from a project to the chosen candidate and the table of all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finicky.backbones import Backbone, load_backbone
+from finicky.evaluation import environment
+from finicky.files import atomic_path, write_json
+from finicky.progress import Progress, silent, titled
+from finicky.project import Project
+from finicky.ranking import Ranking, check_method, rank, unpruned_plan
+from finicky.spool import Spool
+from finicky.sweep.candidate import candidate_name, evaluate_candidate
+from finicky.sweep.decide import DecisionSettings, SweepResult, decide
+from finicky.sweep.folder import IMPORTANCE, RUN, RunFolder
+from finicky.sweep.inputs import (
+    Evidence,
+    TileSet,
+    fingerprint,
+    gather_evidence,
+    load_tiles,
+    make_tiles,
+)
+from finicky.sweep.settings import SweepSettings
+from finicky.sweep.table import quality_columns
+from finicky.sweep.timing import time_candidates
+
+
+def run_sweep(
+    project: Project,
+    out: Path,
+    settings: SweepSettings = SweepSettings(),
+    decision: DecisionSettings = DecisionSettings(),
+    *,
+    force: bool = False,
+    progress: Progress = silent,
+) -> SweepResult:
+    """Score, cut, train, test, time and choose; what an earlier start finished is not redone.
+
+    Args:
+        project: Labelled photos.
+        out: The run folder: new, empty, or of an earlier start of the same run.
+        settings: What to try.
+        decision: How to choose.
+        force: Throw away an earlier run under other conditions.
+        progress: Told what is done of what.
+
+    Raises:
+        UsageError: The folder is taken, or a setting is out of range.
+        DataError: The photos do not suffice, or no candidate keeps the limits.
+    """
+    backbone = load_backbone(settings.backbone, weights=settings.weights)
+    backbone.check_size(settings.tile)
+    check_method(settings.method, backbone)
+    evidence = gather_evidence(project, settings, progress=progress)
+    folder = RunFolder(Path(out))
+    conditions = fingerprint(project, evidence, settings, backbone.provenance.sha256)
+    folder.open(conditions, force=force)
+    table = make_tiles(project, evidence, settings, folder.tiles, progress=progress)
+    _write_run(folder, project, evidence, backbone, conditions)
+    with Spool() as spool:
+        data = load_tiles(
+            table, spool, size=settings.tile, targets=evidence.targets, progress=progress
+        )
+        found = _candidates(backbone, evidence, project, settings, data, folder, progress)
+        timed = time_candidates(
+            folder,
+            list(found),
+            np.array(data.tiles[data.rows("validation")[:1]]),
+            seconds=settings.latency_seconds,
+            progress=progress,
+        )
+    rows = [quality_columns(metrics) | timed.get(name, {}) for name, metrics in found.items()]
+    return decide(folder, rows, decision)
+
+
+def _candidates(
+    backbone: Backbone,
+    evidence: Evidence,
+    project: Project,
+    settings: SweepSettings,
+    data: TileSet,
+    folder: RunFolder,
+    progress: Progress,
+) -> dict[str, dict[str, Any]]:
+    """``metrics.json`` of every candidate by name, the unpruned network first."""
+    names = {candidate_name(ratio): ratio for ratio in settings.ratios()}
+    class_names = ("not " + evidence.targets[0].name, evidence.targets[0].name)
+    ranking: Ranking | None = None
+    found: dict[str, dict[str, Any]] = {}
+    for number, (name, ratio) in enumerate(names.items(), start=1):
+        done = folder.finished(name)
+        if done is None:
+            if ranking is None:
+                ranking = _rank(backbone, evidence, project, settings, folder, progress)
+            report = titled(progress, f"candidate {number} of {len(names)} ({name})")
+            plan = unpruned_plan(backbone) if ratio == 1 else ranking.plan(ratio)
+            done = evaluate_candidate(
+                backbone, plan, data, settings, folder, class_names, progress=report
+            )
+        found[name] = done
+    return found
+
+
+def _rank(
+    backbone: Backbone,
+    evidence: Evidence,
+    project: Project,
+    settings: SweepSettings,
+    folder: RunFolder,
+    progress: Progress,
+) -> Ranking:
+    ranking = rank(
+        backbone,
+        evidence.scoring,
+        classes=project.classes,
+        targets=evidence.targets,
+        method=settings.method,
+        criterion_name=settings.criterion,
+        progress=progress,
+    )
+    if ranking.scores:
+        with atomic_path(folder.root / IMPORTANCE) as path, path.open("wb") as stream:
+            np.savez(stream, **ranking.scores)  # type: ignore[arg-type]
+    return ranking
+
+
+def _write_run(
+    folder: RunFolder,
+    project: Project,
+    evidence: Evidence,
+    backbone: Backbone,
+    conditions: dict[str, Any],
+) -> None:
+    groups: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    for pair in evidence.usable:
+        split, _ = evidence.splits[pair.key]
+        groups[split].append(pair.key)
+    value = {
+        "format": "finicky-run",
+        "version": 1,
+        "conditions": conditions,
+        "project": project.root.name,
+        "photos": groups,
+        "rejected": [[str(r.path), r.reason] for r in evidence.rejected],
+        "provenance": backbone.provenance.to_json(),
+        "environment": environment(),
+    }
+    write_json(folder.root / RUN, value)

@@ -1,0 +1,98 @@
+"""What a sweep is asked to do, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from finicky.errors import UsageError, nearest_names
+from finicky.importance import DEFAULT_CRITERION, criterion
+from finicky.pruning import METHODS, check_keep_ratio
+from finicky.training import FEATURE_KINDS
+
+DEFAULT_KEEP_RATIOS = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """Everything that a sweep's numbers depend on, besides the data.
+
+    Attributes:
+        backbone: Name or folder; see `load_backbone`.
+        weights: Where its weights come from; ``None``: a pip package.
+        method: ``finicky`` or ``original``.
+        criterion: What ranks filters under ``finicky``.
+        keep_ratios: In (0, 1); the unpruned network, 1, is always added.
+        tile: Side of a tile in px.
+        features: How the last map becomes a vector; see `Features`.
+        targets: Classes that count as evidence; empty: those of role target.
+        min_coverage: Least share of a tile that the target covers, in (0, 1].
+        tiles_per_photo: At most so many tiles of each class from one photo; ``None``: all.
+        head_seeds: How many heads are trained on different 75 % of the training photos.
+        seed: Of splits, tile choice and folds.
+        latency_seconds: How long each candidate is timed, at one thread and at all cores; 0
+            leaves latency out.
+    """
+
+    backbone: str = "vgg16"
+    weights: str | None = None
+    method: str = "finicky"
+    criterion: str = DEFAULT_CRITERION
+    keep_ratios: tuple[float, ...] = DEFAULT_KEEP_RATIOS
+    tile: int = 96
+    features: str = "mean+max"
+    targets: tuple[str, ...] = ()
+    min_coverage: float = 0.01
+    tiles_per_photo: int | None = None
+    head_seeds: int = 5
+    seed: int = 0
+    latency_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(
+                f"no method named {self.method!r}. {nearest_names(self.method, METHODS)}"
+            )
+        criterion(self.criterion)
+        if self.features not in FEATURE_KINDS:
+            raise UsageError(
+                f"no features named {self.features!r}. "
+                f"{nearest_names(self.features, FEATURE_KINDS)}"
+            )
+        if not self.keep_ratios:
+            raise UsageError("at least one keep ratio is needed, such as --keep 0.1,0.2")
+        for ratio in self.keep_ratios:
+            check_keep_ratio(ratio)
+        if self.tile < 16:
+            raise UsageError(f"tile must be at least 16 px, got {self.tile}")
+        if not 0 < self.min_coverage <= 1:
+            raise UsageError(f"min coverage must be in (0, 1], got {self.min_coverage:g}")
+        if self.head_seeds < 1:
+            raise UsageError(f"at least 1 head seed is needed, got {self.head_seeds}")
+
+    def ratios(self) -> tuple[float, ...]:
+        """The unpruned network first, then the keep ratios, largest first, each once."""
+        return tuple(sorted({1.0, *self.keep_ratios}, reverse=True))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain value for JSON."""
+        return asdict(self)
+
+
+def parse_ratios(text: str) -> tuple[float, ...]:
+    """``0.05,0.1`` or ``0.05:0.5:0.05`` (from, to, step; both ends) to keep ratios."""
+    try:
+        if ":" in text:
+            low, high, step = (float(part) for part in text.split(":"))
+            if step <= 0 or high < low:
+                raise ValueError
+            count = int((high - low) / step + 1e-9) + 1
+            ratios: Sequence[float] = [round(low + i * step, 9) for i in range(count)]
+        else:
+            ratios = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise UsageError(
+            f"keep ratios are numbers in (0, 1], as 0.05,0.1,0.2 or 0.05:0.5:0.05, got {text!r}"
+        ) from error
+    return tuple(check_keep_ratio(ratio) for ratio in ratios)

@@ -1,0 +1,76 @@
+"""``results.csv``: a row a candidate, the unpruned network as keep ratio 1."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from finicky.errors import DataError
+from finicky.evaluation import METRICS
+from finicky.files import write_text
+
+TEXT_COLUMNS = ("candidate", "method")
+COLUMNS = (
+    *TEXT_COLUMNS,
+    *("keep_ratio", "channels", "params", "macs", "size_bytes"),
+    *(f"{metric}{end}" for metric in METRICS for end in ("", "_low", "_high", "_seed_std")),
+    *(f"val_{metric}" for metric in METRICS),
+    *("latency_p50_ms", "latency_p95_ms", "latency_all_p50_ms", "latency_all_p95_ms"),
+    *("latency_ratio", "latency_all_ratio"),
+    *("score", "pareto", "selected"),
+)
+Row = dict[str, Any]
+
+
+def quality_columns(metrics: Mapping[str, Any]) -> Row:
+    """A candidate's ``metrics.json`` as columns."""
+    row: Row = {
+        key: metrics[key]
+        for key in (
+            *TEXT_COLUMNS,
+            *("keep_ratio", "channels", "params", "macs", "size_bytes"),
+        )
+    }
+    for metric in METRICS:
+        test = metrics["test"][metric]
+        row[metric] = test["value"]
+        row[f"{metric}_low"], row[f"{metric}_high"] = test["low"], test["high"]
+        row[f"{metric}_seed_std"] = test["seed_std"]
+        row[f"val_{metric}"] = metrics["validation"][metric]["value"]
+    return row
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the rows; what is undefined or was not measured is an empty cell."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([_cell(row.get(column)) for column in COLUMNS])
+    write_text(path, stream.getvalue())
+
+
+def read_table(path: Path) -> list[Row]:
+    """The rows of a ``results.csv``: text columns as str, the others as float, NaN where empty."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        return [
+            {k: v if k in TEXT_COLUMNS else float(v or "nan") for k, v in row.items()}
+            for row in rows
+        ]
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} is damaged: {error}") from error
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,158 @@
+"""The head: logistic regression on features, with cross-validated strength."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from finicky.errors import DataError
+from finicky.files import atomic_path
+
+# The original's grid.
+C_GRID = tuple(10.0**k for k in range(-3, 6))
+FOLDS = 4
+
+
+@dataclass(frozen=True)
+class LogisticHead:
+    """``P(target) = sigmoid(features @ weight + bias)``.
+
+    Attributes:
+        weight: ``(D,)`` float32, the features' standardisation folded in.
+        bias: One number.
+        C: Inverse strength of the L2 penalty that cross-validation chose.
+        cv_loss: Mean log loss of the chosen C over the folds, in nats; NaN where C was given.
+    """
+
+    weight: np.ndarray
+    bias: float
+    C: float
+    cv_loss: float
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """``(N, D)`` features to ``(N,)`` float64 probabilities of the target."""
+        logits = np.asarray(features, dtype=np.float64) @ self.weight.astype(np.float64) + self.bias
+        return 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+
+    def save(self, path: Path) -> None:
+        """Write ``head.safetensors``, whole or not at all."""
+        from safetensors.numpy import save_file
+
+        with atomic_path(path) as temporary:
+            save_file(
+                {"weight": self.weight, "bias": np.array([self.bias], dtype=np.float32)},
+                temporary,
+                metadata={"C": repr(self.C), "cv_loss": repr(self.cv_loss)},
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote; a damaged file is a `DataError`."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                notes = file.metadata() or {}
+                weight = file.get_tensor("weight")
+                bias = float(file.get_tensor("bias")[0])
+            return cls(weight, bias, float(notes["C"]), float(notes["cv_loss"]))
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise DataError(f"{path} is no head of ours: {error}") from error
+
+
+def train_head(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int = 0
+) -> LogisticHead:
+    """Fit on all rows, C chosen by cross-validation that never splits a group.
+
+    Features are standardised; classes are weighted inversely to their frequency; C is the one of
+    the original's grid with the least log loss over 4 folds.
+
+    Args:
+        features: ``(N, D)`` float.
+        labels: ``(N,)`` 0 or 1, 1 = target.
+        groups: ``(N,)`` which photograph a row came from.
+        seed: Shuffles the folds.
+
+    Raises:
+        DataError: Either class has rows from fewer than 2 groups.
+    """
+    from sklearn.linear_model import LogisticRegressionCV
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    labels = np.asarray(labels)
+    folds = min(FOLDS, *(len(np.unique(groups[labels == c])) for c in (0, 1)))
+    if folds < 2:
+        raise DataError(
+            "training the head needs both classes from at least 2 photos each; label more photos"
+        )
+    scaled, basis, mean, scale = _standardise(features)
+    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    model = LogisticRegressionCV(
+        Cs=C_GRID,
+        cv=list(splits.split(scaled, labels, groups)),
+        scoring="neg_log_loss",
+        class_weight="balanced",
+        max_iter=300,
+        tol=1e-3,
+        use_legacy_attributes=False,
+    )
+    _fit(model, scaled, labels)
+    loss = -float(np.max(np.mean(model.scores_, axis=0)))
+    return _fold_in(model, basis, mean, scale, C=float(model.C_), cv_loss=loss)
+
+
+def refit_head(features: np.ndarray, labels: np.ndarray, *, C: float) -> LogisticHead:
+    """Fit with a given C, on other rows than those that chose it."""
+    from sklearn.linear_model import LogisticRegression
+
+    scaled, basis, mean, scale = _standardise(features)
+    model = LogisticRegression(C=C, class_weight="balanced", max_iter=300, tol=1e-3)
+    _fit(model, scaled, np.asarray(labels))
+    return _fold_in(model, basis, mean, scale, C=C, cv_loss=float("nan"))
+
+
+def _fit(model: Any, rows: np.ndarray, labels: np.ndarray) -> None:
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        # A huge C on few rows separates them perfectly and never converges; it loses anyway.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows, labels)
+
+
+def _standardise(
+    features: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
+    """Rows with mean 0 and variance 1, turned onto their own axes where D > N.
+
+    The L2 penalty does not see rotations, so that fitting N numbers a row instead of D gives the
+    same model, for one decomposition that all C and folds share.
+    """
+    rows = np.asarray(features, dtype=np.float64)
+    mean, scale = rows.mean(0), rows.std(0)
+    scale[scale < 1e-12 * max(1.0, float(scale.max(initial=0)))] = 1.0
+    rows = (rows - mean) / scale
+    if rows.shape[1] <= rows.shape[0]:
+        return rows, None, mean, scale
+    left, values, basis = np.linalg.svd(rows, full_matrices=False)
+    return left * values, basis, mean, scale
+
+
+def _fold_in(
+    model: Any,
+    basis: np.ndarray | None,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    *,
+    C: float,
+    cv_loss: float,
+) -> LogisticHead:
+    coefficients = model.coef_[0] if basis is None else model.coef_[0] @ basis
+    weight = coefficients / scale
+    bias = float(model.intercept_[0] - weight @ mean)
+    return LogisticHead(weight.astype(np.float32), bias, C, cv_loss)
