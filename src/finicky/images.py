@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,17 +38,22 @@ MAX_PIXELS = 50_000_000
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 _REMEDY = "Save it as JPEG, PNG, TIFF, WebP or BMP, or take it out of the folder."
+_COPY_AGAIN = "Copy it again from its source, or take it out of the folder."
+_CUT = "Cut it into smaller images, or raise max_pixels if you trust the file."
 _ORIENTATION_TAG = 0x0112
 # EXIF 2.32, tag 0x0112: what must be done to a stored image so that it stands upright.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, 1),
 }
+# Rows that are converted at a time: whole copies of a 50-megapixel image take 200 MB each.
+_STRIP = 256
+_PNG_METADATA = {b"eXIf", b"iTXt", b"tEXt", b"zTXt"}
 _NOT_IMAGES = (
     (b"version https://git-lfs", "it is a Git LFS pointer, not the image", "Run `git lfs pull`."),
     (b"<!doctype", "it is a web page, not an image", "Download the image itself."),
@@ -83,7 +88,8 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             truncated or damaged; the message names it, the reason and a remedy.
     """
     with opened_image(path, max_pixels=max_pixels) as image:
-        return np.array(_as_rgb(upright(image)))
+        image.load()
+        return np.ascontiguousarray(upright(image, _as_rgb(image)))
 
 
 def image_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -93,9 +99,9 @@ def image_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
         ImageError: As `read_image`, except that damage behind the header goes unseen.
     """
     with opened_image(path, max_pixels=max_pixels) as image:
+        width, height = image.size
         # A TIFF already reports its size upright.
         turned = image.format != "TIFF" and _orientation(image) >= 5
-        width, height = image.size
         return (height, width) if turned else (width, height)
 
 
@@ -168,20 +174,24 @@ def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.
         reason, remedy = _unidentified(path)
         raise _refused(path, reason, remedy) from error
     except Image.DecompressionBombError as error:
-        raise _refused(path, "it has more pixels than Pillow decodes", _REMEDY) from error
+        raise _refused(path, "it has more pixels than Pillow decodes", _CUT) from error
+    except MemoryError as error:
+        raise _refused(path, "there is not enough memory to decode it", _CUT) from error
     except OSError as error:
         if error.filename is not None:  # the system refused, not the decoder
             raise _refused(path, str(error.strerror), "Check the path and its rights.") from error
-        raise _refused(path, _damage(error), _REMEDY) from error
+        raise _refused(path, _damage(error), _COPY_AGAIN) from error
     except Exception as error:  # Pillow raises nine kinds of exception on damaged files
-        raise _refused(path, _damage(error), _REMEDY) from error
+        raise _refused(path, _damage(error), _COPY_AGAIN) from error
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image decoded and turned by its EXIF orientation; values outside 1 to 8 count as 1."""
-    image.load()  # a TIFF is turned here and then has no orientation any more
-    method = _UPRIGHT.get(_orientation(image))
-    return image if method is None else image.transpose(method)
+def upright(image: Image.Image, values: np.ndarray) -> np.ndarray:
+    """``values``, the pixels of a decoded image, turned by its EXIF orientation; a view.
+
+    A TIFF is turned by Pillow as it is decoded and then has no orientation any more.
+    """
+    turn = _UPRIGHT.get(_orientation(image))
+    return values if turn is None else turn(values)
 
 
 def printable(path: Path) -> str:
@@ -192,26 +202,55 @@ def printable(path: Path) -> str:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        # PNG's own getexif() decodes the whole image in case metadata follows the pixels.
+        early = image.format == "PNG" and not _has_late_metadata(image)
+        exif = Image.Image.getexif(image) if early else image.getexif()
+        value = exif.get(_ORIENTATION_TAG, 1)
     except Exception:  # damaged metadata must not cost the photo
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def _has_late_metadata(image: Image.Image) -> bool:
+    """Whether a PNG holds chunks behind its pixels that may give an orientation."""
+    stream = getattr(image, "fp", None)
+    if stream is None:  # already decoded
+        return False
+    start, seen_pixels, chunk = stream.tell(), False, b""
+    stream.seek(8)
+    while len(head := stream.read(8)) == 8 and chunk != b"IEND":
+        length, chunk = int.from_bytes(head[:4], "big"), head[4:]
+        if seen_pixels and chunk in _PNG_METADATA:
+            break
+        seen_pixels |= chunk == b"IDAT"
+        stream.seek(length + 4, os.SEEK_CUR)
+    stream.seek(start)
+    return seen_pixels and chunk in _PNG_METADATA
+
+
+def _as_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_eight_bits(image)).convert("RGB")
-    if image.mode == "LAB":
-        return _lab_to_rgb(image)
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
+        return np.repeat(_eight_bits(image)[..., None], 3, axis=2)
+    width, height = image.size
+    rgb = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _STRIP):
+        strip = image.crop((0, top, width, min(top + _STRIP, height)))
+        rgb[top : top + _STRIP] = np.asarray(_strip_as_rgb(strip))
+    return rgb
+
+
+def _strip_as_rgb(strip: Image.Image) -> Image.Image:
+    if strip.mode == "LAB":
+        return _lab_to_rgb(strip)
+    if strip.has_transparency_data:
+        layer = strip.convert("RGBA")
         ground = Image.new("RGBA", layer.size, (255, 255, 255, 255))
         return Image.alpha_composite(ground, layer).convert("RGB")
-    return image.convert("RGB")
+    return strip.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> np.ndarray:
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     if not np.isfinite(values).all():
         raise ValueError("it holds NaN or infinite values")
     low, high = float(values.min()), float(values.max())
@@ -221,7 +260,14 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
         black, white = 0.0, next(2.0**b - 1 for b in (8, 10, 12, 14, 16) if high <= 2.0**b - 1)
     else:
         black, white = low, max(high, low + 1)
-    return np.rint((values - black) * (255.0 / (white - black))).astype(np.uint8)
+    grey = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), _STRIP):
+        strip = values[top : top + _STRIP].astype(np.float64)
+        grey[top : top + _STRIP] = np.rint((strip - black) * (255.0 / (white - black)))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey[values == clear] = 255
+    return grey
 
 
 def _lab_to_rgb(image: Image.Image) -> Image.Image:
@@ -237,7 +283,7 @@ def _refuse_special(path: Path) -> None:
     if not stat.S_ISREG(info.st_mode):
         raise _refused(path, "it is not a regular file", "Take it out of the folder.")
     if info.st_size == 0:
-        raise _refused(path, "it is empty", "Copy it again from its source.")
+        raise _refused(path, "it is empty", _COPY_AGAIN)
 
 
 def _refuse_large(path: Path, size: tuple[int, int], max_pixels: int) -> None:
@@ -246,7 +292,7 @@ def _refuse_large(path: Path, size: tuple[int, int], max_pixels: int) -> None:
         raise _refused(
             path,
             f"it has {width}x{height} = {width * height} pixels, more than {max_pixels}",
-            "Cut it into smaller images, or raise max_pixels if you trust the file.",
+            _CUT,
         )
 
 
@@ -256,6 +302,8 @@ def _unidentified(path: Path) -> tuple[str, str]:
             start = stream.read(64).lstrip().lower()
     except OSError as error:
         return str(error.strerror), _REMEDY
+    if start[4:8] == b"ftyp":
+        return "it is a HEIC or AVIF image", "Set the camera to JPEG, or save it as JPEG."
     for prefix, reason, remedy in _NOT_IMAGES:
         if start.startswith(prefix):
             return reason, remedy

@@ -22,6 +22,7 @@ IGNORE = 255
 # The last of the Okabe-Ito colours that the default classes leave free; not white, because an
 # indexed image whose entry 255 is white is read as a binary mask.
 _IGNORE_COLOR = "#CC79A7"
+_WHITE, _BLACK = [255, 255, 255], [0, 0, 0]
 _REMEDY = "Save the mask as an 8-bit indexed or greyscale PNG of class ids."
 
 
@@ -63,7 +64,7 @@ def read_mask(
     Understood are:
 
     - indexed, greyscale (8 or 16 bits) or RGB with three equal channels, whose values are 0, ids
-      of ``classes`` and 255 (ignore); of an indexed image the palette is not looked at;
+      of ``classes`` and 255 (ignore); the colours of an indexed image do not count;
     - binary masks of 0 and 255 in greyscale, RGB or 1 bit, and of 0 and 1 where no class has the
       id 1: the higher value becomes the only target class. An indexed image of 0 and 255 is one
       too if its entry 255 is white.
@@ -82,17 +83,25 @@ def read_mask(
 
     Raises:
         ImageError: The file cannot be read as an image.
-        MaskError: Its size or its values do not fit; the message says what was expected.
+        MaskError: Its size or its values do not fit; the message says what was expected. Soft
+            edges, JPEG, colour, transparency and an indexed image that shows 0 as white and 1 as
+            black are refused, never guessed at.
     """
     path = Path(path)
     with opened_image(path, max_pixels=max_pixels) as image:
-        bilevel = image.mode == "1"
-        image = upright(image)
-        white_is_target = image.mode != "P" or _entry_is_white(image, IGNORE)
-        values = _one_channel(path, np.asarray(image))
+        image.load()
+        values = upright(image, _one_channel(path, np.asarray(image)))
+        indexed = image.mode == "P"
+        inverted = indexed and _entry(image, 0) == _WHITE and _entry(image, 1) == _BLACK
+        white_is_target = not indexed or _entry(image, IGNORE) == _WHITE
     _check_size(path, values, size)
-    if bilevel:
+    if values.dtype == np.bool_:  # 1 bit a pixel
         values = values.astype(np.uint8) * 255
+    if inverted and values.max() == 1:
+        raise MaskError(
+            f"mask {printable(path)} shows its 1 as black and its 0 as white, so it may be "
+            f"inverted. {_REMEDY}"
+        )
     return _ids(path, values, classes, white_is_target)
 
 
@@ -135,14 +144,17 @@ def count_pixels(ids: np.ndarray, classes: ClassTable) -> PixelCounts:
     )
 
 
-def _entry_is_white(image: Image.Image, entry: int) -> bool:
-    palette = image.getpalette("RGB") or []
-    return palette[3 * entry : 3 * entry + 3] == [255, 255, 255]
+def _entry(image: Image.Image, entry: int) -> list[int]:
+    return (image.getpalette("RGB") or [])[3 * entry : 3 * entry + 3]
 
 
 def _one_channel(path: Path, values: np.ndarray) -> np.ndarray:
     if values.ndim == 2:
         return values
+    if values.shape[2] in (2, 4) and (values[..., -1] != 255).any():
+        raise MaskError(
+            f"mask {printable(path)} is partly transparent; expected class ids. {_REMEDY}"
+        )
     colors = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
     if (colors != colors[..., :1]).any():
         raise MaskError(
