@@ -148,6 +148,8 @@ def _photo_files(photos: Path, masks: Path) -> list[Path]:
     inside = masks.resolve()
     if inside == photos.resolve():
         raise UsageError(f"photos and masks are both {printable(photos)}; give two folders.")
+    if not inside.is_relative_to(photos.resolve()):
+        return found
     return [path for path in found if not path.resolve().is_relative_to(inside)]
 
 
