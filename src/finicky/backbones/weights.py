@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from finicky.backbones.backbone import CAFFE_BGR, IMAGENET_RGB, Preprocessing, Provenance
 from finicky.errors import DataError, MissingDependencyError, UnsupportedModelError, UsageError
 from finicky.files import sha256_file
+
+_FEATURE = re.compile(r"features\.\d+\.(weight|bias)")
 
 Loaded = tuple[Preprocessing, Provenance]
 
@@ -63,10 +66,23 @@ def load_checkpoint(module: nn.Module, path: Path) -> Loaded:
 
     Only ``features.*`` is read; the classifier is left behind.
     """
-    tensors = {k: v for k, v in read_tensors(path).items() if not k.startswith("classifier.")}
-    _fill_by_order(module, tensors, path)
+    tensors = read_tensors(path)
+    names = [name for name in tensors if not name.startswith("classifier.")]
+    if strange := [name for name in names if not _FEATURE.fullmatch(name)]:
+        raise UnsupportedModelError(
+            f"{path.name} holds {strange[0]}; expected torchvision's layout, features.0.weight "
+            "and so on"
+        )
+    # safetensors sorts by name, which puts features.10 before features.2 and bias before weight.
+    names.sort(key=_torchvision_order)
+    _fill_by_order(module, {name: tensors[name] for name in names}, path)
     source = f"local file {path.name} (torchvision layout)"
     return IMAGENET_RGB, Provenance(source, "as its owner states", sha256_file(path))
+
+
+def _torchvision_order(name: str) -> tuple[int, bool]:
+    _, number, kind = name.split(".")
+    return int(number), kind != "weight"
 
 
 def download(url: str, sha256: str) -> Path:
