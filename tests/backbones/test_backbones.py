@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from conftest import require_hed_weights
+from conftest import require_shipped_weights
 from finicky.backbones import ARCHITECTURES, convolutions, load_backbone, save_backbone
 from finicky.backbones.alexnet import SameConv2d
 from finicky.backbones.backbone import CAFFE_BGR, Preprocessing
@@ -69,7 +69,7 @@ def test_same_padding_is_tensorflow_s(size: int, kernel: int, stride: int) -> No
 
 
 def test_hed_weights_are_those_of_the_package() -> None:
-    require_hed_weights()
+    require_shipped_weights()
     backbone = load_backbone("vgg16")
     # First kernel of the file, by h5py: vars/0 is height, width, in, out.
     assert backbone.preprocessing == CAFFE_BGR

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from conftest import require_hed_weights
+from conftest import require_shipped_weights
 from finicky.backbones import load_backbone
 from finicky.errors import UnsupportedModelError, UsageError
 from finicky.importance.original import OriginalScorer, best_channels, truncated_iou
@@ -126,7 +126,7 @@ def test_batch_normalisation_keeps_its_statistics() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("ratio", ["0.01", "0.2", "0.5"])
 def test_kept_channels_equal_those_of_the_original_scripts(reference: Path, ratio: str) -> None:
-    require_hed_weights()
+    require_shipped_weights()
     folder = reference / "original_run"
     files = sorted((folder / "images").iterdir())
     photos = np.stack([np.asarray(Image.open(f).convert("RGB")) for f in files])

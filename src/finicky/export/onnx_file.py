@@ -22,8 +22,10 @@ from finicky.files import atomic_path
 
 OPSET = 18
 METADATA_KEY = "finicky"
-# Scale-relative, max|difference| / max|reference|; float32 sums in another order differ by 1e-6.
+# Scale-relative, max|difference| / max|reference|. A network's own outputs differ by 1e-6 when sums
+# are made in another order; a head with large weights of both signs multiplies that.
 TOLERANCE = 1e-5
+HEAD_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,9 @@ class Parity:
     difference: float
     same_class: bool
 
-    @property
-    def ok(self) -> bool:
-        """Within the tolerance, and no class changed."""
-        return self.difference <= TOLERANCE and self.same_class
+    def within(self, tolerance: float) -> bool:
+        """Difference at most ``tolerance``, and no class changed."""
+        return self.difference <= tolerance and self.same_class
 
 
 def export_onnx(
@@ -54,6 +55,7 @@ def export_onnx(
     class_names: Sequence[str],
     tiles: np.ndarray,
     metadata: Mapping[str, Any],
+    tolerance: float = TOLERANCE,
 ) -> Parity:
     """Write an ONNX file of any batch size, and compare it with PyTorch on real tiles.
 
@@ -64,6 +66,7 @@ def export_onnx(
         class_names: Of the two outputs: not target, target.
         tiles: ``(N, size, size, 3)`` uint8 to compare on, at least one.
         metadata: More for the file's ``finicky`` entry; plain JSON values.
+        tolerance: Largest scale-relative difference of a logit that passes.
 
     Raises:
         FinickyError: The export fails, or disagrees with PyTorch; no file is left then.
@@ -72,10 +75,10 @@ def export_onnx(
         _export(classifier, temporary, size)
         _write_metadata(temporary, size, class_names, metadata)
         parity = check_parity(classifier, temporary, tiles)
-        if not parity.ok:
+        if not parity.within(tolerance):
             raise FinickyError(
                 f"{path.name} disagrees with PyTorch: difference {parity.difference:.1e} "
-                f"(at most {TOLERANCE:.0e} allowed) on {parity.tiles} tiles"
+                f"(at most {tolerance:.0e} allowed) on {parity.tiles} tiles"
             )
     return parity
 
@@ -96,7 +99,8 @@ def check_parity(classifier: Classifier, path: Path, tiles: np.ndarray) -> Parit
             ours.append(_logit(classifier(torch.from_numpy(block)).numpy()))
             theirs.append(_logit(session.run(None, {name: block})[0]))
     reference, exported = np.concatenate(ours), np.concatenate(theirs)
-    scale = max(float(np.abs(reference).max()), 1e-12)
+    # Not below 1: near P = 0.5 the last bit of a float32 probability is 2e-7 of logit 1.
+    scale = max(float(np.abs(reference).max()), 1.0)
     difference = float(np.abs(reference - exported).max()) / scale
     sure = np.abs(reference) > 10 * TOLERANCE * scale
     same = bool(np.all(np.sign(reference[sure]) == np.sign(exported[sure])))

@@ -12,7 +12,7 @@ import numpy as np
 from finicky.backbones import Backbone
 from finicky.errors import DataError
 from finicky.evaluation import METRICS, bootstrap_metrics, confusion, score_predictions
-from finicky.export import Classifier, export_onnx
+from finicky.export import HEAD_TOLERANCE, Classifier, export_onnx
 from finicky.files import atomic_path
 from finicky.progress import Progress, silent
 from finicky.pruning import PruningPlan, count, cut, save_pruned
@@ -85,6 +85,7 @@ def evaluate_candidate(
             "provenance": backbone.provenance.to_json(),
             "threshold": 0.5,
         },
+        tolerance=HEAD_TOLERANCE,
     )
     counts = count(smaller.module, settings.tile)
     metrics = {

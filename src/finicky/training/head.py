@@ -99,6 +99,7 @@ def train_head(
         class_weight="balanced",
         max_iter=300,
         tol=1e-3,
+        l1_ratios=(0,),
         use_legacy_attributes=False,
     )
     _fit(model, scaled, labels)

@@ -1,0 +1,106 @@
+"""The logistic head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from finicky.errors import DataError
+from finicky.training import C_GRID, LogisticHead, refit_head, train_head
+
+
+def test_equals_scikit_learn_on_standardised_features() -> None:
+    features, labels, _ = _rows(200, 6)
+    scaler = StandardScaler().fit(features)
+    model = LogisticRegression(C=0.1, class_weight="balanced", tol=1e-3, max_iter=300)
+    model.fit(scaler.transform(features), labels)
+    expected = model.predict_proba(scaler.transform(features))[:, 1]
+    found = refit_head(features, labels, C=0.1).probabilities(features)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_more_features_than_rows_give_the_same_model_as_plain_fitting() -> None:
+    """The rotation onto N axes changes nothing: the L2 penalty does not see it."""
+    features, labels, _ = _rows(40, 300)
+    scaled = StandardScaler().fit_transform(features)
+    model = LogisticRegression(C=0.01, class_weight="balanced", tol=1e-8, max_iter=5000)
+    expected = model.fit(scaled, labels).predict_proba(scaled)[:, 1]
+    found = refit_head(features, labels, C=0.01).probabilities(features)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+def test_c_comes_from_the_original_grid() -> None:
+    features, labels, groups = _rows(120, 4)
+    head = train_head(features, labels, groups)
+    assert head.C in C_GRID
+    assert C_GRID == (0.001, 0.01, 0.1, 1, 10, 100, 1000, 10_000, 100_000)
+    assert 0 < head.cv_loss < np.log(2)
+
+
+def test_noise_gets_the_strongest_penalty() -> None:
+    random = np.random.default_rng(0)
+    labels = np.tile([0, 1], 40)
+    head = train_head(random.normal(size=(80, 50)), labels, np.arange(80) // 4)
+    assert head.C <= 0.01
+
+
+def test_folds_never_split_a_photo() -> None:
+    """A feature that only names the photo helps within a photo and nowhere else."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 10)
+    labels = np.repeat(np.tile([0, 1], 10), 10)
+    photo_names = np.eye(20)[groups] + random.normal(0, 0.01, (200, 20))
+    honest = train_head(photo_names, labels, groups)
+    assert honest.cv_loss > 0.6  # no better than chance, log 2 = 0.69
+    leaking = train_head(photo_names, labels, np.arange(200))
+    assert leaking.cv_loss < 0.1
+
+
+def test_constant_features_do_no_harm() -> None:
+    features, labels, groups = _rows(100, 3)
+    padded = np.hstack([features, np.full((100, 2), 7.0)])
+    head = train_head(padded, labels, groups)
+    assert np.isfinite(head.weight).all()
+    np.testing.assert_allclose(
+        head.probabilities(padded),
+        train_head(features, labels, groups).probabilities(features),
+        atol=1e-4,
+    )
+
+
+def test_one_photo_a_class_is_too_few() -> None:
+    features, labels, _ = _rows(20, 3)
+    with pytest.raises(DataError, match="both classes from at least 2 photos each"):
+        train_head(features, labels, labels)
+
+
+def test_saved_head_is_the_same_head(tmp_path: Path) -> None:
+    features, labels, groups = _rows(60, 5)
+    head = train_head(features, labels, groups)
+    head.save(tmp_path / "head.safetensors")
+    found = LogisticHead.load(tmp_path / "head.safetensors")
+    np.testing.assert_array_equal(found.weight, head.weight)
+    assert (found.C, found.cv_loss) == (head.C, head.cv_loss)
+    np.testing.assert_allclose(
+        found.probabilities(features), head.probabilities(features), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04K\x01.", b"\x08\x00\x00\x00\x00\x00\x00\x00{}"])
+def test_damaged_head_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "head.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="is no head of ours"):
+        LogisticHead.load(path)
+
+
+def _rows(count: int, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    labels = (np.arange(count) % 3 == 0).astype(int)
+    features = random.normal(3, 5, (count, length))
+    features[:, 0] += 6 * labels
+    return features, labels, np.arange(count) // 5
