@@ -1,5 +1,59 @@
-"""Finicky: keep only the filters that look at what matters."""
+"""Finicky: keep only the filters that look at what matters.
+
+The names below are loaded when they are first used, so that importing this package is instant and
+the edge install needs none of what training needs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from finicky._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from finicky.backbones import Backbone, load_backbone
+    from finicky.data.surfaces import make_surface, write_surfaces
+    from finicky.errors import FinickyError
+    from finicky.project import Project
+    from finicky.pruned import PrunedModel, load, prune
+    from finicky.sweep import SweepSettings, run_sweep
+
+_HOMES = {
+    "Backbone": "finicky.backbones",
+    "FinickyError": "finicky.errors",
+    "Project": "finicky.project",
+    "PrunedModel": "finicky.pruned",
+    "SweepSettings": "finicky.sweep",
+    "load": "finicky.pruned",
+    "load_backbone": "finicky.backbones",
+    "make_surface": "finicky.data.surfaces",
+    "prune": "finicky.pruned",
+    "run_sweep": "finicky.sweep",
+    "write_surfaces": "finicky.data.surfaces",
+}
+
+__all__ = [
+    "Backbone",
+    "FinickyError",
+    "Project",
+    "PrunedModel",
+    "SweepSettings",
+    "__version__",
+    "load",
+    "load_backbone",
+    "make_surface",
+    "prune",
+    "run_sweep",
+    "write_surfaces",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'finicky' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -14,7 +14,15 @@ from finicky.classes import DEFAULT_CLASSES, ClassTable
 from finicky.data.pairs import UsablePairs, find_pairs, usable_pairs
 from finicky.importance import DEFAULT_CRITERION
 from finicky.progress import Progress, silent
-from finicky.pruning import Counts, PruningPlan, check_keep_ratio, count, cut, save_pruned
+from finicky.pruning import (
+    Counts,
+    PruningPlan,
+    check_keep_ratio,
+    count,
+    cut,
+    restore,
+    save_pruned,
+)
 from finicky.ranking import check_method, rank
 
 
@@ -116,3 +124,14 @@ def prune(
         evidence=evidence,
         input_size=input_size,
     )
+
+
+def load(folder: str | Path) -> Backbone:
+    """The pruned network of a folder that `PrunedModel.save` or ``finicky prune`` wrote.
+
+    Outputs are bit-equal to those of the network that was saved. No code in the files is run.
+
+    Raises:
+        DataError: A file is missing or damaged.
+    """
+    return restore(Path(folder))[0]

@@ -53,7 +53,7 @@ def tiles(
     """Cut labelled photos into class folders, split by photo into train, validation and test."""
     from finicky.project import Project
     from finicky.sweep import SweepSettings
-    from finicky.sweep.inputs import gather_evidence, make_tiles
+    from finicky.sweep.inputs import cut, gather_evidence
 
     opened = Project.open(project)
     settings = SweepSettings(
@@ -65,9 +65,10 @@ def tiles(
     )
     with ConsoleProgress() as progress:
         evidence = gather_evidence(opened, settings, progress=progress)
-        table = make_tiles(opened, evidence, settings, out, force=force, progress=progress)
-    for rejected in evidence.rejected:
+        report = cut(opened, evidence, settings, out, force=force, progress=progress)
+    for rejected in (*evidence.rejected, *report.rejected):
         say(f"left out {rejected.path}: {rejected.reason}")
-    for split, label, count in table.counts():
+    for split, label, count in report.counts:
         print(f"{split:<11}{label:<12}{count:>7} tiles")
+    print(f"left out {report.left_out} tiles that are neither")
     print(f"wrote {out}")

@@ -13,8 +13,15 @@ import numpy as np
 from finicky.classes import MaskClass
 from finicky.data.folders import SampleTable, read_class_folders
 from finicky.data.pairs import Pair, Rejected, find_pairs, usable_pairs
-from finicky.data.splits import carve_validation, read_split_csv, split_groups
-from finicky.data.tiles import cut_tiles
+from finicky.data.splits import (
+    Assignment,
+    carve_validation,
+    image_key,
+    read_split_csv,
+    split_groups,
+)
+from finicky.data.tile_folder import TABLE
+from finicky.data.tiles import TileReport, cut_tiles
 from finicky.errors import DataError
 from finicky.files import sha256_file
 from finicky.progress import Progress, silent
@@ -23,7 +30,7 @@ from finicky.spool import Spool
 from finicky.sweep.settings import SweepSettings
 from finicky.training import read_tiles
 
-Splits = Mapping[str, tuple[str, str]]  # photo key -> split, group
+Splits = Mapping[str, Assignment]  # photo key -> split, group
 
 
 @dataclass(frozen=True)
@@ -87,19 +94,20 @@ def gather_evidence(
     return evidence
 
 
-def divide(pairs: Sequence[Pair], split_file: Path | None, seed: int) -> dict[str, tuple[str, str]]:
+def divide(pairs: Sequence[Pair], split_file: Path | None, seed: int) -> Splits:
     """Split and group of each photo key."""
     if split_file is None:
         parts = split_groups([p.key for p in pairs], fractions=(0.6, 0.2, 0.2), seed=seed)
         return {p.key: (parts[p.key], p.key) for p in pairs}
     listed = read_split_csv(split_file)
-    missing = [p.key for p in pairs if p.key not in listed]
+    keys = {p.key: image_key(p.key) for p in pairs}
+    missing = [p.key for p in pairs if keys[p.key] not in listed]
     if missing:
         raise DataError(
             f"{split_file} does not list {missing[0]}"
             f"{f' and {len(missing) - 1} more photos' if len(missing) > 1 else ''}"
         )
-    return carve_validation({p.key: listed[p.key] for p in pairs}, fraction=0.25, seed=seed)
+    return carve_validation({p: listed[k] for p, k in keys.items()}, seed=seed)
 
 
 def make_tiles(
@@ -111,20 +119,34 @@ def make_tiles(
     progress: Progress = silent,
 ) -> SampleTable:
     """Cut the labelled photos into class folders, or read those that an earlier start cut."""
-    if not (out / "tiles.csv").is_file():
-        cut_tiles(
-            evidence.usable,
-            out,
-            classes=project.classes,
-            targets=evidence.targets,
-            tile=settings.tile,
-            min_coverage=settings.min_coverage,
-            splits=evidence.splits,
-            max_per_photo=settings.tiles_per_photo,
-            seed=settings.seed,
-            progress=progress,
-        )
+    if not (out / TABLE).is_file():
+        cut(project, evidence, settings, out, progress=progress)
     return read_class_folders(out)
+
+
+def cut(
+    project: Project,
+    evidence: Evidence,
+    settings: SweepSettings,
+    out: Path,
+    *,
+    force: bool = False,
+    progress: Progress = silent,
+) -> TileReport:
+    """Cut the labelled photos into class folders as a sweep with these settings would."""
+    return cut_tiles(
+        evidence.usable,
+        out,
+        classes=project.classes,
+        targets=evidence.targets,
+        splits=evidence.splits,
+        tile=settings.tile,
+        min_coverage=settings.min_coverage,
+        max_per_photo=settings.tiles_per_photo,
+        seed=settings.seed,
+        force=force,
+        progress=progress,
+    )
 
 
 def load_tiles(
