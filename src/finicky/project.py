@@ -23,6 +23,7 @@ DEFAULT_TILE = 96
 
 _PHOTO_FOLDERS = ("photos", "images")
 _MASK_FOLDER = "masks"
+_SLASHES = "Write paths with / instead of \\."
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,9 @@ def _from_file(root: Path) -> Project:
     classes = top.get("classes", list, None)
     project = Project(
         root,
-        photos=root / folders.get("photos", str, "photos"),
-        masks=root / folders.get("masks", str, _MASK_FOLDER),
-        runs=root / folders.get("runs", str, "runs"),
+        photos=_folder(root, folders, "photos"),
+        masks=_folder(root, folders, _MASK_FOLDER),
+        runs=_folder(root, folders, "runs"),
         classes=DEFAULT_CLASSES if classes is None else _classes(file, classes),
         backbone=defaults.get("backbone", str, DEFAULT_BACKBONE),
         tile=defaults.get("tile", int, DEFAULT_TILE),
@@ -141,16 +142,27 @@ def _from_file(root: Path) -> Project:
 
 
 def _load(file: Path) -> dict[str, Any]:
+    text = ""
     try:
         # Editors on Windows put a byte-order mark first, which TOML does not know.
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        text = file.read_text(encoding="utf-8-sig")
+        return tomllib.loads(text)
     except OSError as error:
         raise DataError(f"cannot read {printable(file)}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{printable(file)} is not UTF-8 text. Save it as UTF-8.") from error
     except tomllib.TOMLDecodeError as error:
-        hint = " Write paths with / instead of \\." if "escape" in str(error) else ""
+        hint = f" {_SLASHES}" if "\\" in text else ""
         raise DataError(f"{printable(file)} is not valid TOML: {error}.{hint}") from error
+
+
+def _folder(root: Path, folders: _Table, key: str) -> Path:
+    path = folders.get(key, str, key)
+    if not path or not path.isprintable():  # "C:\new" is valid TOML: C:, a line break, ew
+        raise DataError(
+            f"{printable(root / PROJECT_FILE)}: {key} names no folder, got {path!r}. {_SLASHES}"
+        )
+    return root / path
 
 
 def _check_version(file: Path, version: int) -> None:
@@ -259,16 +271,16 @@ def _reference(root: Path, folder: Path) -> str:
 
 
 def _file_text(photos: str, masks: str) -> str:
-    return "\n".join([_HEAD.format(photos=_quoted(photos), masks=_quoted(masks))]) + "\n".join(
-        _CLASS.format(
-            id=c.id,
-            name=_quoted(c.name),
-            color=_quoted(c.color),
-            key=_quoted(c.key),
-            role=_quoted(c.role),
-        )
-        for c in DEFAULT_CLASSES
+    head = _HEAD.format(photos=_quoted(photos), masks=_quoted(masks))
+    return "\n".join([head, *(_class_text(mask_class) for mask_class in DEFAULT_CLASSES)])
+
+
+def _class_text(mask_class: MaskClass) -> str:
+    name, color, key, role = (
+        _quoted(text)
+        for text in (mask_class.name, mask_class.color, mask_class.key, mask_class.role)
     )
+    return _CLASS.format(id=mask_class.id, name=name, color=color, key=key, role=role)
 
 
 def _quoted(text: str) -> str:
@@ -295,7 +307,6 @@ tile = {DEFAULT_TILE}           # side of the square tiles that are classified, 
 # What a pixel of a mask can be. 0 is unlabelled. Never change an id once masks hold it; names,
 # colours and keys may change. role: "target" is what to find, "distractor" looks like it,
 # "background" is plain surface.
-
 """
 _CLASS = """\
 [[classes]]
