@@ -161,6 +161,23 @@ def test_load_pair_checks_the_size(tmp_path):
         load_pair(pair, DEFAULT_CLASSES)
 
 
+@pytest.mark.parametrize("turned", ["photo", "mask"])
+def test_photo_and_mask_stand_upright_together(tmp_path, turned):
+    ids = ids_with(target=3)
+    write_pair(tmp_path, "1.png", ids)
+    (pair,) = find_pairs(tmp_path / "photos", tmp_path / "masks").pairs
+    photo = np.where(ids[..., None] == 1, 200, 50).astype(np.uint8).repeat(3, axis=2)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored a quarter turn to the left
+    stored = np.ascontiguousarray(np.rot90(photo)) if turned == "photo" else photo
+    Image.fromarray(stored).save(pair.photo, **({"exif": exif} if turned == "photo" else {}))
+    if turned == "mask":
+        Image.fromarray(np.ascontiguousarray(np.rot90(ids))).save(pair.mask, exif=exif)
+    rgb, found = load_pair(pair, DEFAULT_CLASSES)
+    np.testing.assert_array_equal(rgb, photo)
+    np.testing.assert_array_equal(found, ids)
+
+
 def test_usable_pairs_counts_pixels_and_lists_the_rejected(tmp_path):
     write_pair(tmp_path, "1.png", ids_with(target=3, other=2))
     write_pair(tmp_path, "2.png", ids_with(other=4))
