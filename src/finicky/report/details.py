@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -81,11 +81,15 @@ def split_lines(facts: RunFacts) -> list[SplitLine]:
 
 
 def rejections(facts: RunFacts) -> list[Rejection]:
-    """Photos that were left out, by name only: the rest of a path is nobody else's business."""
+    """Photos that were left out, by their path in the project; of any other path only the name."""
     return [
-        Rejection(PurePath(str(path).replace("\\", "/")).name, str(reason))
-        for path, reason in facts.run.get("rejected", ())
+        Rejection(_inside(str(path)), str(reason)) for path, reason in facts.run.get("rejected", ())
     ]
+
+
+def _inside(path: str) -> str:
+    # Windows' rules know "/" as well: an anchor is a drive, a share or a leading slash.
+    return PureWindowsPath(path).name if PureWindowsPath(path).anchor else path
 
 
 def method_details(facts: RunFacts) -> list[Detail]:

@@ -140,8 +140,13 @@ def headline_tiles(facts: RunFacts, comparison: Comparison) -> list[Tile]:
 def _quality_change(facts: RunFacts, comparison: Comparison) -> str:
     if facts.full_was_chosen:
         return "the same"
+    verdict = comparison.verdict("balanced_accuracy")
+    if verdict == "unknown":
+        return "difference without interval"
+    if verdict == "not distinguishable":
+        return verdict
     difference = comparison.differences["balanced_accuracy"].value
-    return f"{w.points(difference)} points: {comparison.verdict('balanced_accuracy')}"
+    return f"{w.points(difference)[1:]} points {verdict}"
 
 
 def comparison_lines(facts: RunFacts, comparison: Comparison) -> list[Line]:
