@@ -63,11 +63,12 @@ class SameConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        top, bottom = _same_padding(x.shape[2], self.kernel_size[0], self.stride[0])
-        left, right = _same_padding(x.shape[3], self.kernel_size[1], self.stride[1])
+        top, bottom = same_padding(x.shape[2], self.kernel_size[0], self.stride[0])
+        left, right = same_padding(x.shape[3], self.kernel_size[1], self.stride[1])
         return super().forward(F.pad(x, (left, right, top, bottom)))
 
 
-def _same_padding(length: int, kernel: int, stride: int) -> tuple[int, int]:
+def same_padding(length: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Zeros before and after one side, as TensorFlow's ``SAME`` adds them."""
     total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
     return total // 2, total - total // 2

@@ -58,6 +58,13 @@ def run(
     weights: options.WeightsSource = None,
     method: options.Method = "finicky",
     criterion: options.Criterion = "quantile-iou",
+    repair: Annotated[
+        str,
+        typer.Option(
+            help="After the cut: reconstruct (fit each layer to the full network's responses on "
+            "training tiles), none, or auto: reconstruct unless the method is original."
+        ),
+    ] = "auto",
     keep: Keep = None,
     tile: Annotated[
         int | None, typer.Option(help="Side of a tile in px; default: the project's, or 96.")
@@ -99,6 +106,7 @@ def run(
         weights=weights,
         method=method,
         criterion=criterion,
+        repair=repair,
         keep_ratios=DEFAULT_KEEP_RATIOS if keep is None else parse_ratios(keep),
         tile=tile if tile is not None else opened.tile,
         features=features,

@@ -20,7 +20,7 @@ from finicky.spool import Spool
 from finicky.sweep.folder import HEAD, ONNX, PREDICTIONS, RunFolder
 from finicky.sweep.inputs import TileSet
 from finicky.sweep.settings import SweepSettings
-from finicky.training import LogisticHead, extract, refit_head, train_head
+from finicky.training import LogisticHead, Reconstructor, extract, refit_head, train_head
 
 # As in the original: each head is trained on three quarters of the training set.
 TRAIN_SHARE = 0.75
@@ -48,6 +48,7 @@ def evaluate_candidate(
     folder: RunFolder,
     class_names: Sequence[str],
     *,
+    reconstructor: Reconstructor | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Cut, train, test and export one candidate; returns what its ``metrics.json`` holds.
@@ -59,11 +60,15 @@ def evaluate_candidate(
         settings: Of the sweep.
         folder: Of the run.
         class_names: Not target, target.
+        reconstructor: Fits the cut network to the unpruned one's responses, if given.
         progress: Told of each batch of features.
     """
     name = candidate_name(plan.keep_ratio)
     here = folder.candidate(name)
-    smaller = backbone.with_module(cut(backbone.module, plan.decisions, settings.tile))
+    module = cut(backbone.module, plan.decisions, settings.tile)
+    if reconstructor is not None and plan.keep_ratio < 1:
+        reconstructor.apply(module, plan.kept)
+    smaller = backbone.with_module(module)
     save_pruned(smaller, plan, here, size=settings.tile)
     with Spool() as spool:
         features = extract(smaller, data.tiles, spool, kind=settings.features, progress=progress)  # type: ignore[arg-type]
@@ -91,6 +96,7 @@ def evaluate_candidate(
     metrics = {
         "candidate": name,
         "method": plan.method,
+        "reconstructed": reconstructor is not None and plan.keep_ratio < 1,
         "keep_ratio": plan.keep_ratio,
         **asdict(counts),
         "size_bytes": (here / ONNX).stat().st_size,

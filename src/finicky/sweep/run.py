@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from finicky.backbones import Backbone, load_backbone
 from finicky.evaluation import environment
@@ -28,6 +29,7 @@ from finicky.sweep.inputs import (
 from finicky.sweep.settings import SweepSettings
 from finicky.sweep.table import quality_columns
 from finicky.sweep.timing import time_candidates
+from finicky.training import ReconstructionSettings, Reconstructor
 
 
 def run_sweep(
@@ -91,6 +93,7 @@ def _candidates(
     names = {candidate_name(ratio): ratio for ratio in settings.ratios()}
     class_names = ("not " + evidence.targets[0].name, evidence.targets[0].name)
     ranking: Ranking | None = None
+    reconstructor: Reconstructor | None = None
     found: dict[str, dict[str, Any]] = {}
     for number, (name, ratio) in enumerate(names.items(), start=1):
         done = folder.finished(name)
@@ -99,11 +102,31 @@ def _candidates(
                 ranking = _rank(backbone, evidence, project, settings, folder, progress)
             report = titled(progress, f"candidate {number} of {len(names)} ({name})")
             plan = unpruned_plan(backbone) if ratio == 1 else ranking.plan(ratio)
+            if ratio < 1 and settings.reconstructs and reconstructor is None:
+                reconstructor = make_reconstructor(backbone, data, settings, progress)
             done = evaluate_candidate(
-                backbone, plan, data, settings, folder, class_names, progress=report
+                backbone,
+                plan,
+                data,
+                settings,
+                folder,
+                class_names,
+                reconstructor=reconstructor,
+                progress=report,
             )
         found[name] = done
     return found
+
+
+def make_reconstructor(
+    backbone: Backbone, data: TileSet, settings: SweepSettings, progress: Progress = silent
+) -> Reconstructor:
+    """Shows the unpruned network a random draw of training tiles."""
+    options = ReconstructionSettings(seed=settings.seed)
+    train = np.random.default_rng(settings.seed).permutation(data.rows("train"))
+    tiles = np.array(data.tiles[np.sort(train[: options.tiles])])
+    inputs = backbone.preprocessing(torch.from_numpy(tiles))
+    return Reconstructor(backbone, inputs, options, progress=progress)
 
 
 def _rank(

@@ -11,7 +11,9 @@ from finicky.importance import DEFAULT_CRITERION, criterion
 from finicky.pruning import METHODS, check_keep_ratio
 from finicky.training import FEATURE_KINDS
 
-DEFAULT_KEEP_RATIOS = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75)
+DEFAULT_KEEP_RATIOS = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+
+REPAIRS = ("auto", "reconstruct", "none")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,9 @@ class SweepSettings:
         weights: Where its weights come from; ``None``: a pip package.
         method: ``finicky`` or ``original``.
         criterion: What ranks filters under ``finicky``.
+        repair: ``reconstruct``: after the cut, fit each convolution to the unpruned responses on
+            unlabelled training tiles; ``none``: leave the weights as they were; ``auto``: the
+            former, and the latter for ``original``.
         keep_ratios: In (0, 1); the unpruned network, 1, is always added.
         tile: Side of a tile in px.
         features: How the last map becomes a vector; see `Features`.
@@ -39,6 +44,7 @@ class SweepSettings:
     weights: str | None = None
     method: str = "finicky"
     criterion: str = DEFAULT_CRITERION
+    repair: str = "auto"
     keep_ratios: tuple[float, ...] = DEFAULT_KEEP_RATIOS
     tile: int = 96
     features: str = "mean+max"
@@ -55,6 +61,10 @@ class SweepSettings:
                 f"no method named {self.method!r}. {nearest_names(self.method, METHODS)}"
             )
         criterion(self.criterion)
+        if self.repair not in REPAIRS:
+            raise UsageError(
+                f"no repair named {self.repair!r}. {nearest_names(self.repair, REPAIRS)}"
+            )
         if self.features not in FEATURE_KINDS:
             raise UsageError(
                 f"no features named {self.features!r}. "
@@ -70,6 +80,11 @@ class SweepSettings:
             raise UsageError(f"min coverage must be in (0, 1], got {self.min_coverage:g}")
         if self.head_seeds < 1:
             raise UsageError(f"at least 1 head seed is needed, got {self.head_seeds}")
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether cut networks are fitted to the unpruned one's responses."""
+        return self.repair == "reconstruct" or (self.repair, self.method) == ("auto", "finicky")
 
     def ratios(self) -> tuple[float, ...]:
         """The unpruned network first, then the keep ratios, largest first, each once."""

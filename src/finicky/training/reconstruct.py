@@ -1,0 +1,251 @@
+"""After the cut: let the filters that stay stand in for those that went.
+
+A cut layer answers with what is left of its inputs; layer after layer the signal fades. Here each
+convolution's weights are fitted anew, from the input on, so that on unlabelled tiles it answers as
+the unpruned network did: ridge regression onto the unpruned responses, drawn towards the weights
+that were there. After He et al. 2017, "Channel Pruning for Accelerating Very Deep Neural Networks",
+arXiv:1707.06168, section 3.1, whose targets are the unpruned network's too; unlike theirs, channels
+are chosen by the masks, and the ridge keeps the fit near the old weights where tiles are few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from finicky.backbones import Backbone, convolutions, freeze
+from finicky.backbones.alexnet import SameConv2d, same_padding
+from finicky.progress import Progress, silent
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class ReconstructionSettings:
+    """How much is looked at, and how firmly the old weights are held.
+
+    Attributes:
+        tiles: Unlabelled tiles that are looked at.
+        positions: Places of each map that are looked at, in each tile.
+        memory_bytes: For the unpruned responses; fewer positions are taken where they would not
+            fit.
+        ridge: Strength of the pull towards the old weights, as a share of the mean variance of a
+            layer's inputs.
+        seed: Of the places.
+    """
+
+    tiles: int = 256
+    positions: int = 40
+    memory_bytes: int = 256 * 2**20
+    ridge: float = 0.03
+    seed: int = 0
+
+
+class Reconstructor:
+    """Remembers how an unpruned network answers a few tiles, and teaches it to cut ones.
+
+    Args:
+        backbone: Unpruned.
+        inputs: ``(N, 3, S, S)`` float, preprocessed tiles; no labels are needed.
+        settings: How much is looked at.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        inputs: Tensor,
+        settings: ReconstructionSettings = ReconstructionSettings(),
+        *,
+        progress: Progress = silent,
+    ) -> None:
+        self._inputs = inputs[: settings.tiles]
+        self._settings = settings
+        layers = convolutions(backbone.module, inputs.shape[-1])
+        channels = sum(conv.out_channels for conv in layers.values())
+        fitting = settings.memory_bytes // (4 * channels * max(len(self._inputs), 1))
+        self._positions = max(1, min(settings.positions, fitting))
+        self._places: dict[str, Tensor] = {}
+        self._targets = self._watch(backbone.module, layers, progress)
+
+    def apply(
+        self, module: nn.Module, kept: Mapping[str, Sequence[int]], *, progress: Progress = silent
+    ) -> nn.Module:
+        """Fit every convolution of a cut network, in forward order; changes and returns it.
+
+        Args:
+            module: Cut from the network that this was made with.
+            kept: Kept output channels of every convolution, as in the plan.
+            progress: Told of each convolution.
+
+        Convolutions that are neither plain nor depthwise keep their weights.
+        """
+        layers = convolutions(module, self._inputs.shape[-1])
+        with torch.inference_mode():
+            stepper = _Stepper(module, self._inputs)
+            for number, (name, conv) in enumerate(layers.items()):
+                progress("reconstruct", number, len(layers))
+                if _can_fit(conv):
+                    self._fit(stepper, name, conv, list(kept[name]))
+        progress("reconstruct", len(layers), len(layers))
+        return freeze(module)
+
+    def _fit(self, stepper: _Stepper, name: str, conv: nn.Conv2d, kept: list[int]) -> None:
+        places = iter(self._places[name].split(_BATCH))
+        rows = torch.cat([_patches(x, conv, next(places)) for x in stepper.inputs_of(conv)])
+        wanted = self._targets[name][:, kept]
+        if conv.groups == 1:
+            _fit_plain(conv, rows.flatten(1), wanted, self._settings.ridge)
+        else:
+            _fit_depthwise(conv, rows, wanted, self._settings.ridge)
+
+    def _watch(
+        self, module: nn.Module, layers: Mapping[str, nn.Conv2d], progress: Progress
+    ) -> dict[str, Tensor]:
+        """What each convolution of the unpruned network answers at chosen places, ``(n, C)``."""
+        random = torch.Generator().manual_seed(self._settings.seed)
+        found: dict[str, list[Tensor]] = {name: [] for name in layers}
+        chosen: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+        def listen(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+            def note(_: nn.Module, __: object, maps: Tensor) -> None:
+                count = maps.shape[2] * maps.shape[3]
+                places = torch.stack(
+                    [torch.randperm(count, generator=random)[: self._positions] for _ in maps]
+                )
+                chosen[name].append(places)
+                index = places[:, None].expand(-1, maps.shape[1], -1)
+                found[name].append(maps.flatten(2).gather(2, index).transpose(1, 2).flatten(0, 1))
+
+            return note
+
+        hooks = [conv.register_forward_hook(listen(name)) for name, conv in layers.items()]
+        try:
+            with torch.inference_mode():
+                for start in range(0, len(self._inputs), _BATCH):
+                    progress("watch the full network", start, len(self._inputs))
+                    module(self._inputs[start : start + _BATCH])
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self._places = {name: torch.cat(places) for name, places in chosen.items()}
+        return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+class _Enough(Exception):
+    """Ends a forward pass at the layer whose input was wanted."""
+
+
+class _Stepper:
+    """Walks tiles through a network, layer by layer, so that what was run is not run again.
+
+    Of a sequence of layers, the maps before the current one are kept; a network that is no
+    sequence is one layer here, and is run from its input each time.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+        self._steps = list(module) if isinstance(module, nn.Sequential) else [module]
+        self._here = 0
+        self._maps = list(inputs.split(_BATCH))
+
+    def inputs_of(self, conv: nn.Conv2d) -> Iterator[Tensor]:
+        """What reaches a convolution, batch by batch; ask in forward order."""
+        while all(conv is not layer for layer in self._steps[self._here].modules()):
+            step = self._steps[self._here]
+            self._maps = [step(x) for x in self._maps]
+            self._here += 1
+        caught: list[Tensor] = []
+
+        def catch(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            caught.append(arguments[0])
+            raise _Enough
+
+        hook = conv.register_forward_pre_hook(catch)
+        try:
+            for x in self._maps:
+                try:
+                    self._steps[self._here](x)
+                except _Enough:
+                    yield caught.pop()
+        finally:
+            hook.remove()
+
+
+def _can_fit(conv: nn.Conv2d) -> bool:
+    plain = conv.groups == 1 or conv.groups == conv.in_channels == conv.out_channels
+    return (
+        plain
+        and type(conv) in (nn.Conv2d, SameConv2d)
+        and conv.padding_mode == "zeros"
+        and conv.dilation == (1, 1)
+        and not isinstance(conv.padding, str)
+    )
+
+
+def _patches(x: Tensor, conv: nn.Conv2d, places: Tensor) -> Tensor:
+    """What a convolution sees at some places of its output.
+
+    Args:
+        x: ``(n, C, H, W)`` input.
+        conv: Of any kernel, stride and padding.
+        places: ``(n, P)`` int64, indices into the flattened output map.
+
+    Returns:
+        ``(n·P, C, kh, kw)`` float.
+    """
+    (height, width), (down, right) = conv.kernel_size, conv.stride
+    if isinstance(conv, SameConv2d):
+        above = same_padding(x.shape[2], height, down)
+        beside = same_padding(x.shape[3], width, right)
+    else:
+        above, beside = (int(conv.padding[0]),) * 2, (int(conv.padding[1]),) * 2
+    padded = F.pad(x, (*beside, *above)).permute(0, 2, 3, 1).contiguous()
+    across = (padded.shape[2] - width) // right + 1
+    top, left = places // across * down, places % across * right
+    photo = torch.arange(len(x))[:, None]
+    parts = [
+        padded[photo, top + dy, left + dx] for dy in range(height) for dx in range(width)
+    ]  # each (n, P, C)
+    return torch.stack(parts, -1).flatten(0, 1).unflatten(-1, (height, width))
+
+
+def _fit_plain(conv: nn.Conv2d, rows: Tensor, wanted: Tensor, ridge: float) -> None:
+    """Weights that map ``(n, D)`` inputs onto ``(n, C)`` wanted outputs, near the old ones."""
+    old = conv.weight.flatten(1).T  # D, C
+    centre, goal = _centres(conv, rows, wanted)
+    rows = rows - centre
+    rest = wanted - goal - rows @ old
+    gram = (rows.T @ rows).double()
+    gram.diagonal().add_(float(gram.diagonal().mean()) * ridge + 1e-12)
+    change = torch.cholesky_solve((rows.T @ rest).double(), torch.linalg.cholesky(gram))
+    new = (old + change).float()
+    conv.weight.copy_(new.T.reshape(conv.weight.shape))
+    if conv.bias is not None:
+        conv.bias.copy_(goal - centre @ new)
+
+
+def _fit_depthwise(conv: nn.Conv2d, rows: Tensor, wanted: Tensor, ridge: float) -> None:
+    """The same, channel by channel: ``(n, C, kh, kw)`` inputs onto ``(n, C)`` outputs."""
+    rows = rows.flatten(2).transpose(0, 1)  # C, n, k
+    old = conv.weight.flatten(1)[..., None]  # C, k, 1
+    goal = wanted.mean(0) if conv.bias is not None else torch.zeros(())
+    centre = rows.mean(1, keepdim=True) if conv.bias is not None else torch.zeros(())
+    rows = rows - centre
+    rest = (wanted - goal).T[..., None] - rows @ old
+    gram = (rows.transpose(1, 2) @ rows).double()
+    level = gram.diagonal(dim1=1, dim2=2).mean(1) * ridge + 1e-12
+    gram = gram + level[:, None, None] * torch.eye(gram.shape[-1], dtype=gram.dtype)
+    new = (old + torch.linalg.solve(gram, (rows.transpose(1, 2) @ rest).double())).float()
+    conv.weight.copy_(new.reshape(conv.weight.shape))
+    if conv.bias is not None:
+        conv.bias.copy_(goal - (centre @ new).flatten())
+
+
+def _centres(conv: nn.Conv2d, rows: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Means that the bias takes up; zeros where there is no bias."""
+    if conv.bias is None:
+        return torch.zeros(rows.shape[1]), torch.zeros(wanted.shape[1])
+    return rows.mean(0), wanted.mean(0)
