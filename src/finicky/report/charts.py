@@ -178,6 +178,7 @@ def _name_points(
         axes,
         [(float(x), float(y)) for x, y in spots[known]],
         [_label(facts.rows[i]) for i in known],
+        colors=[INK if i in front else GREY for i in known],
         lines=[stairs],
     )
 

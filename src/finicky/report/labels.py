@@ -32,6 +32,7 @@ def place_labels(
     points: Sequence[Spot],
     texts: Sequence[str],
     *,
+    colors: Sequence[str] = (),
     lines: Sequence[tuple[np.ndarray, np.ndarray]] = (),
 ) -> list[Annotation]:
     """Write a text beside each point, the first points first; those without room stay unnamed.
@@ -42,6 +43,7 @@ def place_labels(
         axes: Where.
         points: ``(x, y)`` in data units; no text covers any of them.
         texts: One a point.
+        colors: One a text, or none for the colour of all text.
         lines: ``x`` and ``y`` of the corners of lines that no text may cover.
     """
     drawn = axes.get_figure(root=True)
@@ -51,9 +53,11 @@ def place_labels(
     for x, y in lines:
         taken += [_around(spot, _LINE) for spot in _along(axes, x, y)]
     placed = []
-    for point, text in zip(points, texts, strict=True):
+    for number, (point, text) in enumerate(zip(points, texts, strict=True)):
         found = _place(axes, point, text, taken)
         if found is not None:
+            if colors:
+                found.set_color(colors[number])
             taken.append(found.get_window_extent())
             placed.append(found)
     return placed
