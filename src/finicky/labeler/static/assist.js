@@ -1,0 +1,255 @@
+// Threshold and proposals: from candidates to marked pixels, all at once or region by region.
+
+import { api } from "/static/api.js";
+import { rectangle } from "/static/geometry.js";
+import { MOST_PROPOSED, Candidates, globalScore, localScore } from "/static/region.js";
+
+// ABGR. Candidates are magenta, which no class is; the region in question is white.
+const MAGENTA = 0xf0ff2fe0, WHITE = 0xffffffff;
+
+export class Assist {
+  constructor(app) {
+    this.app = app;
+    this.source = "local"; // global | local | proposal
+    this.cuts = { global: 80, local: 24, proposal: 128 };
+    this.side = 51;
+    this.bright = false;
+    this.smallest = 12;
+    this.drag = "cover"; // or "keep"
+    this.candidates = null;
+    this.sorting = null;
+    this.layer = app.view.layer((...args) => this.candidates?.painter([0, MAGENTA, WHITE])(...args));
+    this.doubt = app.view.layer((...args) => this.paintDoubt(...args));
+    this.doubt.shown = false;
+    this.serial = 0;
+  }
+
+  hint() {
+    if (!this.candidates) return "Looking at the photo…";
+    if (this.sorting) {
+      const { regions, index } = this.sorting;
+      return `Region ${index + 1} of ${regions.length}: press its class number · other key: skip · Backspace: back · Enter: all the rest · Esc: leave`;
+    }
+    const noise = this.drag === "cover" ? "drag: cover noise" : "drag: look only there";
+    const next = this.source === "proposal" ? "Enter: accept · S: region by region" : "Enter: region by region · Shift+Enter: mark all";
+    return `− = and [ ]: less or more · ${noise} · ${next} · Esc: drop`;
+  }
+
+  /** Show candidates of the chosen source, for the whole photo or, if it is huge, what is in sight. */
+  async start(source = this.source) {
+    const { app } = this, serial = ++this.serial, { sheet } = app;
+    this.source = source;
+    this.drop();
+    app.refreshOptions();
+    if (!sheet || sheet.locked) return;
+    try {
+      const area = source === "proposal" ? await this.proposed() : await app.greyAround();
+      if (!area || serial !== this.serial || sheet !== app.sheet) return;
+      this.area = area;
+      this.candidates = new Candidates(area.box, this.score(), this.cut());
+      this.setSmallest(this.smallest);
+    } catch (error) {
+      if (serial === this.serial) app.say(error.status ? error.message : "The labeler is not answering.");
+    }
+    app.refreshOptions();
+  }
+
+  async proposed() {
+    const box = this.app.workBox(MOST_PROPOSED);
+    this.app.say("Finicky is looking at this photo…");
+    const score = await api.proposal(this.app.sheet.photo.id, box);
+    this.app.say("");
+    return { box, score };
+  }
+
+  score() {
+    const { grey, box, score } = this.area;
+    if (this.source === "proposal") return score;
+    return this.source === "global" ? globalScore(grey, this.bright) : localScore(grey, box, this.side, this.bright);
+  }
+
+  /** The least score of a candidate. More of the number that is shown always marks more. */
+  cut() {
+    const value = this.cuts[this.source];
+    if (this.source === "global") return 255 - value;
+    return this.source === "local" ? 128 + 40 - value : 256 - value;
+  }
+
+  nudge(by) {
+    if (this.sorting) return;
+    const most = this.source === "local" ? 80 : 255;
+    this.cuts[this.source] = Math.max(0, Math.min(most, this.cuts[this.source] + by));
+    this.candidates?.update(undefined, this.cut());
+    this.changed();
+  }
+
+  /** Another way to score (window, dark or bright). */
+  rescore() {
+    this.candidates?.update(this.score(), this.cut());
+    this.changed();
+  }
+
+  setSmallest(size) {
+    this.smallest = size;
+    if (!this.candidates) return;
+    this.candidates.smallest = size;
+    this.candidates.update();
+    this.changed();
+  }
+
+  cover(start, end, uncover) {
+    const { candidates, app } = this, { raster } = app.sheet;
+    if (!candidates || this.sorting) return;
+    const runs = [];
+    rectangle(...start, ...end, raster.width, raster.height, (y, x0, x1) => runs.push([y, x0, x1]));
+    if (this.drag === "keep") candidates.keepOnly(runs);
+    else for (const [y, x0, x1] of runs) candidates.cover(y, x0, x1, uncover ? 0 : 1);
+    candidates.update();
+    this.changed();
+  }
+
+  changed() {
+    this.layer.clear();
+    this.app.view.redraw();
+    this.app.refreshOptions();
+  }
+
+  drop() {
+    const had = this.candidates !== null;
+    this.candidates = null;
+    this.sorting = null;
+    this.layer.clear();
+    this.doubt.clear();
+    this.app.view.redraw();
+    return had;
+  }
+
+  /** Mark every candidate at once. */
+  acceptAll(value) {
+    const { candidates, app } = this;
+    if (!candidates || !app.begin()) return;
+    const regions = candidates.find();
+    for (const region of regions) this.write(region, value);
+    this.finish(`${regions.length} regions marked as ${app.className(value)}.`);
+  }
+
+  finish(text) {
+    const { app } = this, { box } = this.candidates;
+    app.commit();
+    app.painted(box.x, box.y, box.x + box.width, box.y + box.height);
+    this.drop();
+    app.setTool("brush");
+    app.say(text);
+  }
+
+  write(region, value) {
+    const { box } = this.candidates, { raster } = this.app.sheet;
+    this.candidates.each(region, (y, x0, x1) => raster.setRun(y + box.y, x0 + box.x, x1 + box.x, value));
+  }
+
+  /** Go through the regions, largest first. */
+  sort() {
+    if (!this.candidates) return;
+    const regions = this.candidates.find();
+    if (regions.length === 0) {
+      this.app.say("No candidates: press = to mark more.");
+      return;
+    }
+    const { x, y, scale } = this.app.view;
+    this.sorting = { regions, index: 0, answers: [], before: { x, y, scale } };
+    this.point();
+  }
+
+  point() {
+    const { regions, index } = this.sorting, { box } = this.candidates, region = regions[index];
+    this.setBits(region, 2);
+    const place = { x0: region.x0 + box.x, y0: region.y0 + box.y, x1: region.x1 + box.x, y1: region.y1 + box.y };
+    if (!this.comfortable(place)) this.app.view.show(place);
+    this.app.refreshOptions();
+  }
+
+  // Jumping about is tiring: the view moves only if a region is out of sight or too small to judge.
+  comfortable({ x0, y0, x1, y1 }) {
+    const { x, y, scale, width, height } = this.app.view;
+    const inside = x + x0 * scale > 8 && y + y0 * scale > 8 && x + x1 * scale < width - 8 && y + y1 * scale < height - 8;
+    return inside && Math.max(x1 - x0, y1 - y0) * scale > 36;
+  }
+
+  setBits(region, value) {
+    const { box, bits } = this.candidates;
+    this.candidates.each(region, (y, x0, x1) => bits.fill(value, y * box.width + x0, y * box.width + x1));
+    this.layer.spoil(box.x + region.x0, box.y + region.y0, box.x + region.x1, box.y + region.y1);
+    this.app.view.redraw();
+  }
+
+  /** Answer for the region in question; null skips it. */
+  answer(value) {
+    const { regions, index, answers } = this.sorting, region = regions[index];
+    if (value !== null) this.mark([region], value);
+    answers.push(value);
+    this.setBits(region, 0);
+    if (index + 1 < regions.length) {
+      this.sorting.index++;
+      this.point();
+    } else {
+      this.leave();
+    }
+  }
+
+  mark(regions, value) {
+    const { app } = this, { box } = this.candidates;
+    if (!app.begin()) return;
+    for (const region of regions) {
+      this.write(region, value);
+      app.painted(region.x0 + box.x, region.y0 + box.y, region.x1 + box.x, region.y1 + box.y);
+    }
+    app.commit();
+  }
+
+  back() {
+    const { sorting, app } = this;
+    if (sorting.index === 0) return;
+    this.setBits(sorting.regions[sorting.index], 1);
+    if (sorting.answers.pop() !== null) app.sheet.undo();
+    sorting.index--;
+    this.point();
+  }
+
+  rest(value) {
+    const { regions, index, answers } = this.sorting;
+    this.mark(regions.slice(index), value);
+    for (let i = index; i < regions.length; i++) answers.push(value);
+    this.leave();
+  }
+
+  leave() {
+    const marked = this.sorting.answers.filter((answer) => answer !== null).length;
+    const all = this.sorting.regions.length;
+    Object.assign(this.app.view, this.sorting.before);
+    this.drop();
+    this.app.setTool("brush");
+    this.app.say(`${marked} of ${all} regions marked.`);
+  }
+
+  /** Yellow where Finicky cannot tell. */
+  paintDoubt(x0, y0, across, down, step, out) {
+    const { candidates } = this;
+    if (!candidates || this.source !== "proposal") return;
+    const { box, score } = candidates;
+    for (let j = 0; j < down; j++) {
+      for (let i = 0; i < across; i++) {
+        const x = x0 + i * step - box.x, y = y0 + j * step - box.y;
+        if (x < 0 || y < 0 || x >= box.width || y >= box.height) continue;
+        const doubt = 1 - Math.abs(score[y * box.width + x] - 128) / 128;
+        if (doubt > 0.3) out[j * across + i] = ((Math.round(doubt * 200) << 24) | 0x00e6ff) >>> 0;
+      }
+    }
+  }
+
+  toggleDoubt() {
+    this.doubt.shown = !this.doubt.shown;
+    this.doubt.clear();
+    this.app.view.redraw();
+    this.app.refreshOptions();
+  }
+}

@@ -1,0 +1,381 @@
+"""The labeler in a real Chromium: pointer, keyboard, reload, two tabs, a killed server."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from labeler_helpers import Server, stored_ids
+from PIL import Image
+
+NAME = "photo 0.png"
+VIEWPORT = {"width": 1366, "height": 768}
+
+
+class Bench:
+    """A page with the labeler open, and hands on it."""
+
+    def __init__(self, browser: Any, server: Server) -> None:
+        self.server = server
+        self.context = browser.new_context(viewport=VIEWPORT)
+        self.errors: list[str] = []
+        self.page = self.tab(server.start())
+
+    def tab(self, link: str) -> Any:
+        page = self.context.new_page()
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.goto(link)
+        page.wait_for_selector('body[data-ready="1"]')
+        return page
+
+    def restart(self) -> None:
+        self.context.request.get(self.server.start())  # as the browser would open the new link
+
+    def at(self, x: float, y: float, page: Any = None) -> tuple[float, float]:
+        """Where the centre of a photo's pixel is on the page."""
+        page = page or self.page
+        view = page.evaluate("({x: labeler.view.x, y: labeler.view.y, s: labeler.view.scale})")
+        box = page.locator("#stage").bounding_box()
+        return (
+            box["x"] + view["x"] + (x + 0.5) * view["s"],
+            box["y"] + view["y"] + (y + 0.5) * view["s"],
+        )
+
+    def drag(self, *points: tuple[float, float], page: Any = None) -> None:
+        page = page or self.page
+        places = [self.at(*point, page=page) for point in points]
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place, steps=4)
+        page.mouse.up()
+
+    def thin(self, page: Any = None) -> None:
+        """Take the brush of one pixel."""
+        (page or self.page).keyboard.press("b")
+        (page or self.page).evaluate("labeler.panel.setSize(1)")
+
+    def saved(self, page: Any = None) -> None:
+        self.until("labeler.unsaved === 0 && !labeler.sheet.saver.sending", page)
+
+    def until(self, condition: str, page: Any = None) -> None:
+        """Wait for a condition in the page (Playwright's own way needs eval, which CSP forbids)."""
+        end = time.monotonic() + 20
+        while not (page or self.page).evaluate(f"Boolean({condition})"):
+            assert time.monotonic() < end, f"never became true: {condition}"
+            time.sleep(0.02)
+
+    def shown(self, page: Any = None) -> np.ndarray:
+        """The mask as the page has it."""
+        page = page or self.page
+        flat = page.evaluate("Array.from(labeler.sheet.raster.data)")
+        width = page.evaluate("labeler.sheet.raster.width")
+        return np.array(flat, np.uint8).reshape(-1, width)
+
+    def stored(self, photo: str = NAME) -> np.ndarray:
+        return stored_ids(self.server.root, photo)
+
+
+@pytest.fixture
+def bench(chromium: Any, served: Server) -> Iterator[Bench]:
+    made = Bench(chromium, served)
+    yield made
+    made.context.close()
+    assert made.errors == []
+
+
+def _loop(root: Path) -> np.ndarray:
+    grey = np.asarray(Image.open(root / "photos" / NAME).convert("L"))
+    return grey <= 80
+
+
+def test_a_stroke_of_one_pixel_is_one_pixel_wide(bench: Bench) -> None:
+    bench.thin()
+    bench.drag((10, 20), (60, 20))
+    bench.saved()
+    expected = np.zeros((120, 200), np.uint8)
+    expected[20, 10:61] = 1
+    np.testing.assert_array_equal(bench.stored(), expected)
+
+
+def test_a_photo_is_labelled_by_keyboard_and_pointer(bench: Bench) -> None:
+    page = bench.page
+    bench.thin()
+    bench.drag((10, 5), (30, 5))
+    page.keyboard.press("2")
+    page.keyboard.press("r")
+    bench.drag((110, 10), (119, 14))  # 10 x 5 px of pore
+    page.keyboard.press("3")
+    page.keyboard.press("l")
+    for corner in ((150, 40), (169.9, 40), (169.9, 59.9), (150, 59.9)):
+        page.mouse.click(*bench.at(corner[0] - 0.5, corner[1] - 0.5))
+    page.keyboard.press("Enter")
+    page.keyboard.press("4")
+    page.keyboard.press("f")
+    page.mouse.click(*bench.at(160, 50))  # the lasso's area becomes background
+    page.keyboard.press("e")
+    page.evaluate("labeler.panel.setSize(1)")
+    bench.drag((20, 5), (22, 5))
+    page.keyboard.press("n")
+    page.keyboard.type("joint at the left <b>")
+    page.keyboard.press("Control+Enter")
+    bench.until("labeler.index === 1")
+    ids = bench.stored()
+    assert (ids == 1).sum() == 21 - 3
+    assert (ids == 2).sum() == 50
+    assert (ids == 3).sum() == 0
+    assert (ids == 4).sum() == 400
+    state = (bench.server.root / "state" / "photos" / f"{NAME}.json").read_text("utf-8")
+    assert '"status": "done"' in state
+    assert "joint at the left <b>" in state
+
+
+def test_undo_and_redo_are_saved_too(bench: Bench) -> None:
+    bench.thin()
+    bench.drag((10, 5), (30, 5))
+    bench.drag((10, 9), (30, 9))
+    bench.page.keyboard.press("Control+z")
+    bench.saved()
+    assert bench.stored().sum() == 21
+    bench.page.keyboard.press("Control+Shift+Z")
+    bench.saved()
+    assert bench.stored().sum() == 42
+
+
+def test_a_hundred_strokes_can_be_undone(bench: Bench) -> None:
+    bench.page.evaluate(
+        "for (let i = 0; i < 100; i++) labeler.fillRuns((emit) => emit(i, i, i + 5))"
+    )
+    bench.page.evaluate("for (let i = 0; i < 100; i++) labeler.undo()")
+    bench.saved()
+    assert not bench.stored().any()
+
+
+def test_thresholded_pixels_are_saved_exactly(bench: Bench) -> None:
+    """A closed loop stays a loop: nothing is filled, nothing is smoothed."""
+    page = bench.page
+    page.keyboard.press("t")
+    bench.until("labeler.assist.candidates")
+    page.evaluate("labeler.assist.start('global')")
+    bench.until("labeler.assist.source === 'global' && labeler.assist.candidates")
+    page.evaluate("labeler.assist.setSmallest(1)")
+    page.evaluate("labeler.assist.nudge(60 - labeler.assist.cuts.global)")
+    for key in ("]", "]", "=", "-"):
+        page.keyboard.press(key)
+    page.keyboard.press("Shift+Enter")
+    bench.saved()
+    expected = _loop(bench.server.root)
+    assert 500 < expected.sum() < 2000
+    np.testing.assert_array_equal(bench.stored() == 1, expected)
+
+
+def test_local_threshold_equals_its_definition(bench: Bench) -> None:
+    page = bench.page
+    page.keyboard.press("t")
+    bench.until("labeler.assist.candidates")
+    page.evaluate("labeler.assist.setSmallest(1)")
+    page.keyboard.press("Shift+Enter")
+    bench.saved()
+    grey = np.asarray(Image.open(bench.server.root / "photos" / NAME).convert("L")).astype(int)
+    mean = np.zeros_like(grey)
+    for y in range(120):
+        for x in range(200):
+            mean[y, x] = int(grey[max(0, y - 25) : y + 26, max(0, x - 25) : x + 26].mean())
+    np.testing.assert_array_equal(bench.stored() == 1, mean - grey >= 40 - 24)
+
+
+def test_regions_are_answered_one_by_one(bench: Bench) -> None:
+    page = bench.page
+    page.keyboard.press("t")
+    bench.until("labeler.assist.candidates")
+    page.keyboard.press("Enter")
+    sizes = page.evaluate("labeler.assist.sorting.regions.map((r) => r.size)")
+    assert len(sizes) == 2
+    page.keyboard.press("1")  # the loop
+    page.keyboard.press("Backspace")
+    page.keyboard.press("2")
+    page.keyboard.press("x")  # the dot: skipped
+    bench.saved()
+    ids = bench.stored()
+    assert (ids == 2).sum() == sizes[0]
+    assert set(np.unique(ids)) == {0, 2}
+    assert ids[60, 70] == 0  # inside the loop
+
+
+def test_covered_noise_is_not_marked(bench: Bench) -> None:
+    page = bench.page
+    page.keyboard.press("t")
+    bench.until("labeler.assist.candidates")
+    bench.drag((0, 25), (120, 95))
+    page.keyboard.press("Shift+Enter")
+    bench.saved()
+    ids = bench.stored()
+    assert not ids[25:96, :121].any()
+    assert ids[12, 155] == 1
+
+
+def test_the_wand_takes_the_connected_area(bench: Bench) -> None:
+    page = bench.page
+    page.keyboard.press("w")
+    page.mouse.click(*bench.at(155, 13))
+    bench.until("labeler.sheet.history.length === 1")
+    bench.saved()
+    expected = np.zeros((120, 200), bool)
+    expected[10:16, 150:160] = True
+    np.testing.assert_array_equal(bench.stored() == 1, expected)
+
+
+def test_hiding_the_overlay_saves_nothing(bench: Bench) -> None:
+    bench.thin()
+    bench.drag((10, 5), (30, 5))
+    bench.saved()
+    before = bench.page.evaluate("labeler.sheet.saver.revision")
+    bench.page.keyboard.down("q")
+    assert bench.page.locator("#mask-canvas").evaluate("e => e.style.visibility") == "hidden"
+    bench.page.keyboard.up("q")
+    bench.page.evaluate("labeler.panel.setOpacity(-70)")
+    bench.page.keyboard.press("d")
+    bench.until("labeler.index === 1")
+    bench.page.keyboard.press("a")
+    bench.until("labeler.index === 0")
+    assert bench.page.evaluate("labeler.sheet.saver.revision") == before
+    assert bench.stored().sum() == 21
+
+
+def test_a_reload_shows_what_was_drawn(bench: Bench) -> None:
+    bench.thin()
+    bench.drag((10, 5), (30, 5))
+    bench.saved()
+    bench.page.reload()
+    bench.page.wait_for_selector('body[data-ready="1"]')
+    assert bench.shown().sum() == 21
+
+
+def test_strokes_drawn_without_a_server_survive_closing_the_tab(bench: Bench) -> None:
+    bench.thin()
+    bench.drag((10, 5), (30, 5))
+    bench.saved()
+    bench.server.kill()
+    bench.drag((10, 9), (30, 9))
+    bench.drag((10, 13), (30, 13))
+    bench.page.wait_for_selector('#save[data-state="offline"]')
+    assert "2 strokes" in bench.page.locator("#save").inner_text()
+    bench.page.close()
+    bench.page = bench.tab(bench.server.start())
+    bench.saved()
+    assert bench.stored().sum() == 63
+    assert bench.shown().sum() == 63
+
+
+def test_two_tabs_show_the_conflict_and_keep_both(bench: Bench) -> None:
+    first = bench.page
+    second = bench.context.new_page()
+    second.goto(f"http://127.0.0.1:{bench.server.port}/")
+    second.wait_for_selector('body[data-ready="1"]')
+    for page in (first, second):
+        bench.thin(page)
+        page.evaluate("labeler.poll = () => {}")  # neither has looked yet
+    bench.drag((10, 5), (30, 5), page=first)
+    bench.saved(first)
+    bench.drag((10, 9), (30, 9), page=second)
+    second.wait_for_selector("#question[open]")
+    kept = list((bench.server.root / "state" / "conflicts").glob("*.png"))
+    assert len(kept) == 1
+    with Image.open(kept[0]) as image:
+        mine = np.array(image)
+    assert mine[9, 10:31].all()
+    assert bench.stored()[5, 10:31].all()
+    assert not bench.stored()[9].any()
+    second.click('[data-answer="merge"]')
+    bench.until("labeler.sheet.raster.at(15, 5) && labeler.sheet.raster.at(15, 9)", second)
+    bench.saved(second)
+    assert bench.stored().sum() == 42
+    second.close()
+
+
+def test_a_tab_takes_over_what_another_one_saved(bench: Bench) -> None:
+    second = bench.context.new_page()
+    second.goto(f"http://127.0.0.1:{bench.server.port}/")
+    second.wait_for_selector('body[data-ready="1"]')
+    bench.thin(second)
+    bench.drag((10, 9), (30, 9), page=second)
+    bench.saved(second)
+    bench.page.evaluate("labeler.poll()")
+    bench.until("labeler.sheet.raster.at(15, 9) === 1")
+    second.close()
+
+
+def test_a_mask_that_cannot_be_read_is_never_written_over(bench: Bench) -> None:
+    path = bench.server.root / "masks" / "photo 1.png.png"
+    Image.fromarray(np.full((12, 20), 1, np.uint8)).save(path)
+    before = path.read_bytes()
+    bench.page.keyboard.press("d")
+    bench.until("labeler.index === 1")
+    bench.thin()
+    bench.drag((10, 5), (30, 5))
+    assert "cannot be read" in bench.page.locator("#hint").inner_text()
+    assert path.read_bytes() == before
+
+
+def test_names_and_notes_are_shown_as_text(chromium: Any, served: Server) -> None:
+    hostile = "<img src=x onerror=alert(1)>.png"
+    photo = served.root / "photos" / NAME
+    (served.root / "photos" / hostile.replace("/", "")).write_bytes(photo.read_bytes())
+    bench = Bench(chromium, served)
+    ran: list[str] = []
+    bench.page.on("dialog", lambda dialog: (ran.append(dialog.message), dialog.dismiss()))
+    bench.page.evaluate("labeler.open(0)")
+    bench.until("labeler.index === 0")
+    assert bench.page.locator("#photo-name").inner_text() == hostile
+    assert bench.page.locator("img[src='x']").count() == 0
+    assert ran == []
+    bench.context.close()
+
+
+def test_nothing_is_fetched_from_elsewhere(chromium: Any, served: Server) -> None:
+    context = chromium.new_context(viewport=VIEWPORT)
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(served.start())
+    page.wait_for_selector('body[data-ready="1"]')
+    home = (f"http://127.0.0.1:{served.port}/", "blob:", "data:")
+    assert [url for url in asked if not url.startswith(home)] == []
+    context.close()
+
+
+def _strokes_through_kills(bench: Bench, kills: int) -> None:
+    rng = random.Random(7)
+    bench.thin()
+    expected = np.zeros((120, 200), np.uint8)
+    for number in range(kills):
+        y = 2 * number + 1
+        killer = threading.Timer(rng.uniform(0, 0.12), bench.server.kill)
+        killer.start()  # hits while drawing, while sending or while writing
+        bench.drag((5, y), (5 + 3 * (number % 50) + 10, y))
+        expected[y, 5 : 5 + 3 * (number % 50) + 11] = 1
+        killer.join()
+        bench.restart()
+        if number % 3 == 0:
+            bench.saved()
+    bench.saved()
+    np.testing.assert_array_equal(bench.shown(), expected)
+    np.testing.assert_array_equal(bench.stored(), expected)
+    assert not (bench.server.root / "state" / "conflicts").exists()
+
+
+def test_no_stroke_is_lost_when_the_server_is_killed(bench: Bench) -> None:
+    _strokes_through_kills(bench, 4)
+
+
+@pytest.mark.slow
+def test_no_stroke_is_lost_when_the_server_is_killed_fifty_times(bench: Bench) -> None:
+    started = time.monotonic()
+    _strokes_through_kills(bench, 50)
+    assert time.monotonic() - started < 280
