@@ -97,6 +97,7 @@ def _write_candidate(folder, made, data, ratio):
         "macs": 200 * params,
         "size_bytes": 4 * params + 6000,
         "C": 0.1,
+        "reconstructed": ratio < 1,
         "parity": {"tiles": 64, "difference": 3e-7, "same_class": True},
         **quality(data, by_seed, deployed, seed=0),
     }

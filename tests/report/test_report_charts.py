@@ -125,6 +125,20 @@ def test_chosen_is_always_named(drawn):
     assert [text.get_text() for text in drawn["score"].axes[0].texts] == ["keep 10\u00a0%"]
 
 
+def test_chosen_is_named_on_a_peak_too(facts):
+    """As measured once: neighbours on both sides, just below the chosen one."""
+    ratios = (1, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1, 0.08, 0.05, 0.02)
+    scores = (1, 1.146, 1.171, 1.209, 1.214, 1.194, 1.175, 1.117, 1.131, 1.014, 0.753)
+    row = facts.chosen.row
+    rows = tuple(
+        row | {"candidate": str(r), "keep_ratio": r, "score": s}
+        for r, s in zip(ratios, scores, strict=True)
+    )
+    chosen = replace(facts.chosen, row=rows[4])
+    figure = charts.score_chart(replace(facts, rows=rows, chosen=chosen))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["keep 25\u00a0%"]
+
+
 def test_untimed_run_is_drawn_against_parameters(facts):
     bare = untimed(facts)
     assert "parameters" in charts.pareto_chart(bare).axes[0].get_xlabel()

@@ -140,6 +140,7 @@ def test_conditions_are_told(page):
     for expected in (
         "vgg16",
         "criterion “quantile-iou”",
+        "each layer was fitted to the full network's responses",
         "over 3 heads",
         "bootstrap over whole photographs",
         "Imaginary CPU, 4 logical cores",

@@ -134,6 +134,7 @@ def score_chart(facts: RunFacts) -> Figure:
     _line(axes, ratios, scores, facts)
     log_x_percent(axes, ratios, KEEP_LABEL)
     name_y(axes, "score of the decision function (validation, no unit)")
+    axes.margins(y=0.15)  # room for a name above the highest
     spot = (facts.chosen.number("keep_ratio"), facts.chosen.number("score"))
     place_labels(axes, [spot], [_label(facts.chosen.row)], lines=[(ratios, scores)])
     return drawn

@@ -11,7 +11,10 @@ import numpy as np
 from finicky.errors import DataError
 from finicky.evaluation import Interval, bootstrap_difference
 from finicky.report.facts import RunFacts
-from finicky.report.wording import Verdict, points, verdict_of
+from finicky.report.wording import SPACE, Verdict, points, verdict_of
+
+# As many as for the intervals of the table.
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,12 @@ class Comparison:
         if math.isnan(found.low):
             return f"difference {points(found.value)} points, no interval: {found.reason}"
         return (
-            f"difference {points(found.value)} points, 95\u00a0% interval "
+            f"difference {points(found.value)} points, 95{SPACE}% interval "
             f"{points(found.low)} to {points(found.high)}"
         )
 
 
-def compare(facts: RunFacts, *, resamples: int = 2000) -> Comparison:
+def compare(facts: RunFacts, *, resamples: int = RESAMPLES) -> Comparison:
     """Bootstrap the difference over whole photographs, with the same resamples for both.
 
     Raises:

@@ -11,6 +11,7 @@ import numpy as np
 
 from finicky.importance import CRITERIA
 from finicky.report import wording as w
+from finicky.report.comparison import RESAMPLES
 from finicky.report.facts import SPLITS, RunFacts
 
 # Of `environment()`, in the order in which they are told.
@@ -96,10 +97,10 @@ def method_details(facts: RunFacts) -> list[Detail]:
     """How filters were ranked, and how quality was measured."""
     told = facts.conditions
     seeds = len(facts.chosen.predictions.by_seed)
-    parity = facts.chosen.metrics.get("parity", {})
     return [
         Detail("Network", f"{told.get('backbone')}; weights: {_weights(facts.run)}"),
         Detail("Ranking", _ranking(told)),
+        Detail("After the cut", _repair(facts)),
         Detail(
             "Tiles",
             f"{told.get('tile')} × {told.get('tile')} px at the photo's own scale; "
@@ -109,7 +110,7 @@ def method_details(facts: RunFacts) -> list[Detail]:
         Detail(
             "Head",
             f"logistic regression on “{told.get('features')}” features of the last "
-            f"layer; C = {facts.chosen.metrics.get('C'):g}, by cross-validation on the "
+            f"layer; C = {facts.chosen.metrics['C']:g}, by cross-validation on the "
             "training photos",
         ),
         Detail(
@@ -118,14 +119,12 @@ def method_details(facts: RunFacts) -> list[Detail]:
             "quarters of the training photos; the exported head is trained on all of them",
         ),
         Detail(
-            "95 % intervals".replace(" %", f"{w.SPACE}%"),
-            "bootstrap over whole photographs (2 000 draws, percentiles), because tiles of one "
-            "photograph are alike. For differences both networks see the same draws. They speak "
-            "of new photographs like these, not of other surfaces or cameras".replace(
-                "2 000", f"2{w.SPACE}000"
-            ),
+            f"95{w.SPACE}% intervals",
+            f"bootstrap over whole photographs ({w.count(RESAMPLES)} draws, percentiles), because "
+            "tiles of one photograph are alike. For differences both networks see the same draws. "
+            "They speak of new photographs like these, not of other surfaces or cameras",
         ),
-        Detail("Exported file", _parity(parity)),
+        Detail("Exported file", _parity(facts.chosen.metrics["parity"])),
         Detail("Seed", f"{told.get('seed')}"),
     ]
 
@@ -192,14 +191,18 @@ def _ranking(told: Mapping[str, Any]) -> str:
     return f"criterion “{name}”: {summary}; ranked once on the full network"
 
 
+def _repair(facts: RunFacts) -> str:
+    if facts.full_was_chosen or not facts.chosen.metrics.get("reconstructed", False):
+        return "the filters that stayed are as they were"
+    return "each layer was fitted to the full network's responses, on training tiles"
+
+
 def _weights(run: Mapping[str, Any]) -> str:
     source: Mapping[str, Any] = run.get("provenance", {})
     return f"{source.get('source')} (licence: {source.get('license')})"
 
 
 def _parity(parity: Mapping[str, Any]) -> str:
-    if not parity:
-        return "not compared"
     same = "the same answer on every one" if parity["same_class"] else "another answer on some"
     return (
         f"ONNX, compared with PyTorch on {w.plural(parity['tiles'], 'tile')}: {same}, largest "

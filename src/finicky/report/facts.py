@@ -183,6 +183,6 @@ def _marked(root: Path, rows: list[Row], what: str) -> Row:
 def _network(root: Path, row: Row) -> Network:
     folder = root / "candidates" / str(row["candidate"])
     metrics = read_json(folder / METRICS)
-    if not isinstance(metrics, dict) or "test_confusion" not in metrics:
+    if not isinstance(metrics, dict) or not {"test_confusion", "C", "parity"} <= set(metrics):
         raise DataError(f"{printable(folder / METRICS)} is damaged: run the sweep again")
     return Network(row, metrics, Predictions.read(folder / PREDICTIONS))

@@ -54,13 +54,11 @@ def keep_percent(keep_ratio: float) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of two shares in percentage points, signed: ``−0.8``."""
+    """A difference of shares in percentage points: ``−0.8``; signed even where it rounds to 0."""
     if math.isnan(difference):
         return NONE
-    text = f"{abs(100 * difference):.1f}"
-    if text == "0.0":
-        return text
-    return (MINUS if difference < 0 else "+") + text
+    sign = "" if difference == 0 else MINUS if difference < 0 else "+"
+    return f"{sign}{abs(100 * difference):.1f}"
 
 
 def span(low: float, high: float) -> str:
