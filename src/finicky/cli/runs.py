@@ -182,13 +182,14 @@ def carry_out(
     project: Any, folder: Path, settings: Any, choice: Any, *, force: bool, as_json: bool
 ) -> None:
     """Run, report and print; shared by ``run`` and ``demo``."""
-    from finicky.report import write_report
+    from finicky.report import write_report, write_run_gallery
     from finicky.sweep import run_sweep
 
     with ConsoleProgress() as progress:
         result = run_sweep(project, folder, settings, choice, force=force, progress=progress)
         for path, reason in result.rejected:
             say(f"left out {path}: {reason}")
+        write_run_gallery(folder, project, progress=progress)
         write_report(folder, progress=progress)
     show(result, as_json)
 

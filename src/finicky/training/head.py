@@ -72,7 +72,7 @@ def train_head(
     """Fit on all rows, C chosen by cross-validation that never splits a group.
 
     Features are standardised; classes are weighted inversely to their frequency; C is the one of
-    the original's grid with the least log loss over 4 folds.
+    the original's grid (0.001 to 100,000 by tens) with the least log loss over 4 folds.
 
     Args:
         features: ``(N, D)`` float.
@@ -83,7 +83,6 @@ def train_head(
     Raises:
         DataError: Either class has rows from fewer than 2 groups.
     """
-    from sklearn.linear_model import LogisticRegressionCV
     from sklearn.model_selection import StratifiedGroupKFold
 
     labels = np.asarray(labels)
@@ -94,29 +93,54 @@ def train_head(
         )
     scaled, basis, mean, scale = _standardise(features)
     splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    model = LogisticRegressionCV(
-        Cs=C_GRID,
-        cv=list(splits.split(scaled, labels, groups)),
-        scoring="neg_log_loss",
-        class_weight="balanced",
-        max_iter=300,
-        tol=1e-3,
-        l1_ratios=(0,),
-        use_legacy_attributes=False,
-    )
+    best_c, loss = _search(scaled, labels, list(splits.split(scaled, labels, groups)))
+    model = _model(best_c)
     _fit(model, scaled, labels)
-    loss = -float(np.max(np.mean(model.scores_, axis=0)))
-    return _fold_in(model, basis, mean, scale, C=float(model.C_), cv_loss=loss)
+    return _fold_in(model, basis, mean, scale, C=best_c, cv_loss=loss)
+
+
+def _search(
+    rows: np.ndarray, labels: np.ndarray, splits: list[tuple[np.ndarray, np.ndarray]]
+) -> tuple[float, float]:
+    """The C with the least mean log loss over the folds, and that loss.
+
+    From the strongest penalty to the weakest, each fit starting from the one before; ends when the
+    loss has risen twice in a row, because the loss over C has one valley, and weak penalties are
+    what takes time.
+    """
+    from sklearn.metrics import log_loss
+
+    models = [_model(1.0, warm_start=True) for _ in splits]
+    best, risen = (C_GRID[0], np.inf), 0
+    for c in C_GRID:
+        losses = []
+        for model, (train, held_out) in zip(models, splits, strict=True):
+            model.set_params(C=c)
+            _fit(model, rows[train], labels[train])
+            predicted = model.predict_proba(rows[held_out])[:, 1]
+            losses.append(log_loss(labels[held_out], predicted, labels=[0, 1]))
+        mean = float(np.mean(losses))
+        risen = 0 if mean < best[1] else risen + 1
+        best = min(best, (c, mean), key=lambda pair: pair[1])
+        if risen == 2:
+            break
+    return best
 
 
 def refit_head(features: np.ndarray, labels: np.ndarray, *, C: float) -> LogisticHead:
     """Fit with a given C, on other rows than those that chose it."""
-    from sklearn.linear_model import LogisticRegression
-
     scaled, basis, mean, scale = _standardise(features)
-    model = LogisticRegression(C=C, class_weight="balanced", max_iter=300, tol=1e-3)
+    model = _model(C)
     _fit(model, scaled, np.asarray(labels))
     return _fold_in(model, basis, mean, scale, C=C, cv_loss=float("nan"))
+
+
+def _model(c: float, *, warm_start: bool = False) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(
+        C=c, class_weight="balanced", max_iter=300, tol=1e-3, warm_start=warm_start
+    )
 
 
 def _fit(model: Any, rows: np.ndarray, labels: np.ndarray) -> None:
