@@ -1,0 +1,83 @@
+"""CVAT for images 1.1 (XML)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from finicky.classes import UNLABELLED, ClassTable
+from finicky.data.formats import runs, shapes
+from finicky.data.formats.common import class_regions, corners, single_file
+from finicky.data.formats.record import Annotated, ExchangeOptions, PhotoIndex, class_named
+from finicky.errors import DataError
+from finicky.files import write_bytes
+
+
+def read_cvat(
+    source: Path, photos: PhotoIndex, classes: ClassTable, options: ExchangeOptions
+) -> Iterator[Annotated]:
+    """CVAT for images 1.1: polygons, boxes and masks, in order of ``z_order``."""
+    path = single_file(source, "*.xml")
+    content = path.read_bytes()
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:  # could unpack to gigabytes
+        raise DataError(f"{path.name} declares entities, which CVAT never does")
+    try:
+        tree = ElementTree.fromstring(content)
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path.name} is not valid XML: {error}") from error
+    for image in tree.iter("image"):
+        key = photos.find(image.attrib["name"])
+        photos.check(key, (int(image.attrib["height"]), int(image.attrib["width"])))
+        ids = photos.blank(key, options.unmarked or UNLABELLED)
+        for shape in sorted(image, key=lambda s: int(s.attrib.get("z_order", 0))):
+            if shape.tag in ("polygon", "box", "mask"):
+                ids[_cvat_area(shape, *ids.shape)] = class_named(shape.attrib["label"], classes).id
+        yield Annotated(key, ids)
+
+
+def _cvat_area(shape: ElementTree.Element, height: int, width: int) -> np.ndarray:
+    value = shape.attrib
+    if shape.tag == "polygon":
+        pairs = [point.split(",") for point in value["points"].split(";")]
+        return shapes.fill([np.array(pairs, float)], height, width)
+    if shape.tag == "box":
+        points = np.array([[value["xtl"], value["ytl"]], [value["xbr"], value["ybr"]]], float)
+        return shapes.fill([corners("rectangle", points)], height, width)
+    x, y, w, h = (int(value[side]) for side in ("left", "top", "width", "height"))
+    if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
+        raise DataError("a CVAT mask leaves its photo")
+    area = np.zeros((height, width), bool)
+    lengths = [int(length) for length in value["rle"].split(",")]
+    area[y : y + h, x : x + w] = runs.from_run_lengths(lengths, w * h).reshape(h, w)
+    return area
+
+
+def write_cvat(
+    masks: Sequence[Annotated], out: Path, classes: ClassTable, options: ExchangeOptions
+) -> None:
+    """``annotations.xml`` of CVAT for images 1.1, one mask for each connected region."""
+    del options
+    root = ElementTree.Element("annotations")
+    ElementTree.SubElement(root, "version").text = "1.1"
+    for number, mask in enumerate(masks):
+        height, width = mask.ids.shape
+        facts = {"id": str(number), "name": mask.key, "width": str(width), "height": str(height)}
+        image = ElementTree.SubElement(root, "image", facts)
+        for entry, part, x, y in class_regions(mask.ids, classes):
+            ElementTree.SubElement(
+                image,
+                "mask",
+                label=entry.name,
+                source="manual",
+                occluded="0",
+                rle=", ".join(map(str, runs.run_lengths(part))),
+                left=str(x),
+                top=str(y),
+                width=str(part.shape[1]),
+                height=str(part.shape[0]),
+                z_order="0",
+            )
+    write_bytes(out / "annotations.xml", ElementTree.tostring(root, "utf-8", xml_declaration=True))
