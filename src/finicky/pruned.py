@@ -66,6 +66,7 @@ def prune(
     keep_ratio: float = 0.2,
     method: str = "finicky",
     criterion: str = DEFAULT_CRITERION,
+    round_to: int = 1,
     target: Sequence[str] | None = None,
     classes: ClassTable = DEFAULT_CLASSES,
     weights: str | Path | None = None,
@@ -83,6 +84,7 @@ def prune(
             torch-pruning can trace; ``original`` is the 2021 method to the letter, for plain
             chains.
         criterion: For ``finicky``, what ranks filters; see ``finicky prune --help``.
+        round_to: For ``finicky``: channel counts become multiples of it; 16 suits CPUs.
         target: Names of the classes that count as evidence; by default those of role target.
         classes: What the numbers in the masks mean.
         weights: Where the backbone's weights come from; see `load_backbone`.
@@ -111,6 +113,7 @@ def prune(
         targets=targets,
         method=method,
         criterion_name=criterion,
+        round_to=round_to,
         progress=progress,
     )
     plan = ranking.plan(keep_ratio, progress=progress)

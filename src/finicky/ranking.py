@@ -62,6 +62,7 @@ class FinickyRanking:
     groups: Sequence[ChannelGroup]
     scores: dict[str, np.ndarray]
     criterion: str
+    round_to: int = 1
 
     def plan(self, keep_ratio: float, *, progress: Progress = silent) -> PruningPlan:
         """The best share of every group."""
@@ -72,6 +73,7 @@ class FinickyRanking:
             keep_ratio,
             backbone=self.backbone,
             criterion=self.criterion,
+            round_to=self.round_to,
         )
 
 
@@ -119,6 +121,7 @@ def rank(
     targets: Sequence[MaskClass],
     method: str = "finicky",
     criterion_name: str = DEFAULT_CRITERION,
+    round_to: int = 1,
     windows: WindowOptions = WindowOptions(),
     progress: Progress = silent,
 ) -> Ranking:
@@ -131,6 +134,7 @@ def rank(
         targets: The classes that count as evidence.
         method: ``finicky`` or ``original``.
         criterion_name: For ``finicky``, one of `CRITERIA`.
+        round_to: For ``finicky``, channel counts become multiples of it; see `keep_count`.
         windows: For ``finicky``, which parts of the photos are looked at.
         progress: Told of each batch.
 
@@ -158,7 +162,7 @@ def rank(
         progress=progress,
     )
     scores = {name: score(found) for name, found in statistics.items()}
-    return FinickyRanking(backbone.name, groups, scores, criterion_name)
+    return FinickyRanking(backbone.name, groups, scores, criterion_name, round_to)
 
 
 def _rank_original(

@@ -138,7 +138,8 @@ def test_impossible_keep_ratio(finicky, photos: Path, tmp_path: Path, keep: str,
     assert not (tmp_path / "out").exists()
 
 
-def test_wrong_folder(finicky, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.usefixtures("photos")
+def test_wrong_folder(finicky, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     done = _prune(finicky, tmp_path / "nowhere", tmp_path / "out")
     _is_one_line(done, 2, "nowhere", "is not a folder")
 
@@ -231,13 +232,18 @@ def test_stages_one_by_one_and_the_run(finicky, tmp_path: Path) -> None:  # type
             *("--out", tmp_path / "f.npz"),
         ),
         ("train", tmp_path / "f.npz", "--out", tmp_path / "head.safetensors"),
-        ("test", tmp_path / "f.npz", "--head", tmp_path / "head.safetensors", "--json"),
+        # On its own training tiles even a random network's head must do well; three photos of a
+        # test split would tell nothing.
+        (
+            *("test", tmp_path / "f.npz", "--head", tmp_path / "head.safetensors"),
+            *("--split", "train", "--json"),
+        ),
     )
     for step in steps:
         done = finicky(*step)
         assert done.code == 0, (step, done.err)
     found = json.loads(done.out)
-    assert 0.3 < found["auroc"][0] <= 1
+    assert found["auroc"][0] > 0.7
     done = finicky(
         *("run", project, "--out", out, *base, "--tile", 64, "--keep", "0.1,0.4"),
         *("--seeds", 2, "--latency-seconds", 0.05),

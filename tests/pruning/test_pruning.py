@@ -161,6 +161,16 @@ def test_keep_count_rounds_half_up_and_keeps_at_least_one(
 
 
 @pytest.mark.parametrize(
+    ("channels", "ratio", "expected"),
+    [(64, 0.3, 16), (128, 0.3, 32), (256, 0.3, 80), (64, 0.1, 6), (20, 0.9, 16), (24, 1, 24)],
+)
+def test_counts_from_the_multiple_up_are_rounded_to_it(
+    channels: int, ratio: float, expected: int
+) -> None:
+    assert keep_count(channels, ratio, 16) == expected
+
+
+@pytest.mark.parametrize(
     ("bad", "text"),
     [
         (0, r"keep ratio must be in \(0, 1\], got 0$"),

@@ -91,15 +91,12 @@ def test_table_is_what_the_predictions_say(finished: Path) -> None:
 def test_choice_looks_at_validation_only(run: Path) -> None:
     """Spoiling every test number changes nothing about the choice."""
     before = read_table(run / "results.csv")
-    text = (run / "results.csv").read_text(encoding="utf-8")
-    rows = list(csv.DictReader(text.splitlines()))
-    for number, row in enumerate(rows):
-        for metric in ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "auroc"):
-            row[metric] = str(number / 10)
-    with (run / "results.csv").open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    for number, row in enumerate(before):
+        path = run / "candidates" / row["candidate"] / "metrics.json"
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        for found in metrics["test"].values():
+            found["value"] = number / 10
+        path.write_text(json.dumps(metrics), encoding="utf-8")
     after = select_again(run, DecisionSettings())
     assert [r["selected"] for r in after.rows] == [r["selected"] for r in before]
     assert [r["score"] for r in after.rows] == pytest.approx([r["score"] for r in before], rel=1e-5)
@@ -231,6 +228,18 @@ def test_limits_choose_another_candidate_or_say_which_is_nearest(run: Path) -> N
     )
     with pytest.raises(DataError, match=r"nearest|closest"):
         select_again(run, DecisionSettings(constraints=Constraints(max_size_mb=0.001)))
+
+
+def test_choosing_again_leaves_every_number_as_it_was(run: Path) -> None:
+    before = (run / "results.csv").read_text(encoding="utf-8")
+    select_again(run, DecisionSettings())
+    assert (run / "results.csv").read_text(encoding="utf-8") == before
+
+
+def test_choosing_again_in_a_damaged_run_names_the_candidate(run: Path) -> None:
+    (run / "candidates" / "keep-0.5" / "head.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match=r"keep-0\.5 is damaged or incomplete"):
+        select_again(run, DecisionSettings())
 
 
 def test_full_network_alone_can_be_chosen(run: Path) -> None:

@@ -30,6 +30,9 @@ def prune(
     backbone: options.BackboneName = "vgg16",
     method: options.Method = "finicky",
     criterion: options.Criterion = "quantile-iou",
+    round_to: Annotated[
+        int, typer.Option(help="Channel counts from this up become multiples of it, as 16.")
+    ] = 1,
     target: options.Target = None,
     weights: options.WeightsSource = None,
     size: Annotated[int, typer.Option(help="Side in px that MACs are counted for.")] = 224,
@@ -51,6 +54,7 @@ def prune(
             keep_ratio=keep,
             method=method,
             criterion=criterion,
+            round_to=round_to,
             target=target,
             weights=weights,
             input_size=size,

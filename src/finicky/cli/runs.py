@@ -65,6 +65,10 @@ def run(
             "training tiles), none, or auto: reconstruct unless the method is original."
         ),
     ] = "auto",
+    round_to: Annotated[
+        int,
+        typer.Option(help="Channel counts from this up become multiples of it; 1: as they are."),
+    ] = 16,
     keep: Keep = None,
     tile: Annotated[
         int | None, typer.Option(help="Side of a tile in px; default: the project's, or 96.")
@@ -107,6 +111,7 @@ def run(
         method=method,
         criterion=criterion,
         repair=repair,
+        round_to=round_to,
         keep_ratios=DEFAULT_KEEP_RATIOS if keep is None else parse_ratios(keep),
         tile=tile if tile is not None else opened.tile,
         features=features,

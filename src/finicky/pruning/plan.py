@@ -93,9 +93,16 @@ def check_keep_ratio(keep_ratio: float) -> float:
     return float(keep_ratio)
 
 
-def keep_count(channels: int, keep_ratio: float) -> int:
-    """How many of ``channels`` stay: rounded half up, at least one."""
-    return max(1, math.floor(channels * keep_ratio + 0.5))
+def keep_count(channels: int, keep_ratio: float, round_to: int = 1) -> int:
+    """How many of ``channels`` stay: rounded half up, at least one.
+
+    From ``round_to`` up, the nearest multiple of it: processors work on 8 or 16 channels at once,
+    and a layer of 19 takes as long as one of 32. Smaller counts are left as they are.
+    """
+    wanted = channels * keep_ratio
+    if wanted >= round_to:
+        return min(channels, max(1, math.floor(wanted / round_to + 0.5)) * round_to)
+    return max(1, math.floor(wanted + 0.5))
 
 
 def plan_from_scores(
@@ -105,6 +112,7 @@ def plan_from_scores(
     *,
     backbone: str,
     criterion: str,
+    round_to: int = 1,
 ) -> PruningPlan:
     """Keep the best share of every group.
 
@@ -115,12 +123,15 @@ def plan_from_scores(
         groups: From `find_groups`, on the unpruned network.
         scores: One importance a channel by convolution, higher = keep.
         keep_ratio: In (0, 1], the same for every group.
+        round_to: Channel counts become multiples of it; see `keep_count`.
     """
     check_keep_ratio(keep_ratio)
+    if round_to < 1:
+        raise UsageError(f"round_to must be at least 1, got {round_to}")
     kept: dict[str, list[int]] = {}
     for group in groups:
         ranking = np.nan_to_num(group_scores(group, scores), nan=-np.inf, neginf=-np.inf)
-        best = np.argsort(-ranking, kind="stable")[: keep_count(group.size, keep_ratio)]
+        best = np.argsort(-ranking, kind="stable")[: keep_count(group.size, keep_ratio, round_to)]
         for producer in group.producers:
             chosen = producer.channels[np.isin(producer.slots, best)]
             previous = kept.setdefault(producer.name, [])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -157,9 +158,9 @@ def quality(
 def read_predictions(path: Path) -> dict[str, np.ndarray]:
     """What a candidate answered: labels, groups, splits, by_seed ``(S, N)``, deployed ``(N,)``."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, BadZipFile) as error:
         raise DataError(f"{path} is damaged: {error}") from error
 
 

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from finicky.errors import UsageError
+from finicky.errors import DataError, UsageError
 from finicky.files import atomic_path, read_json, write_json
 from finicky.selection import CandidateMeasure, Choice, Constraints, Weights, choose, pareto_front
-from finicky.sweep.folder import RESULTS, RUN, RunFolder
-from finicky.sweep.table import Row, read_table, write_table
+from finicky.sweep.folder import LATENCY, RESULTS, RUN, RunFolder
+from finicky.sweep.table import Row, quality_columns, read_table, write_table
 
 CHOICE = "choice.json"
 
@@ -73,7 +73,21 @@ def select_again(run: Path, decision: DecisionSettings) -> SweepResult:
     """Choose anew in a finished run; its table and ``selected/`` are written again."""
     if not (run / RESULTS).is_file():
         raise UsageError(f"{run} holds no {RESULTS}: name the folder of a finished run")
-    return decide(RunFolder(run), read_table(run / RESULTS), decision)
+    folder = RunFolder(run)
+    timed: dict[str, Row] = {}
+    if (run / LATENCY).is_file():
+        timed = read_json(run / LATENCY)["candidates"]
+    rows = []
+    # The table is rounded for people; what it was made from is not.
+    for name in (str(row["candidate"]) for row in read_table(run / RESULTS)):
+        metrics = folder.finished(name)
+        if metrics is None:
+            raise DataError(
+                f"{folder.candidate(name)} is damaged or incomplete: finicky run with the same "
+                "--out makes it again"
+            )
+        rows.append(quality_columns(metrics) | timed.get(name, {}))
+    return decide(folder, rows, decision)
 
 
 def choose_row(rows: Sequence[Row], decision: DecisionSettings) -> Choice:

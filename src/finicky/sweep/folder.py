@@ -67,7 +67,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else."""
-        for name in ("candidates", "selected", "tiles"):
+        for name in ("candidates", "selected", "tiles", "gallery"):
             shutil.rmtree(self.root / name, ignore_errors=True)
         for name in (RESULTS, REPORT, IMPORTANCE, LATENCY, RUN):
             (self.root / name).unlink(missing_ok=True)
@@ -97,5 +97,5 @@ class RunFolder:
 
 def _foreign(root: Path) -> bool:
     # Tiles and half a candidate may lie there from a run that was killed before run.json.
-    ours = {"tiles", "candidates", "selected", "project"}
+    ours = {"tiles", "candidates", "selected", "gallery", "project"}
     return any(p.name not in ours and not p.name.startswith(".") for p in root.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ def _rank(
         targets=evidence.targets,
         method=settings.method,
         criterion_name=settings.criterion,
+        round_to=settings.round_to,
         progress=progress,
     )
     if ranking.scores:
@@ -166,6 +168,7 @@ def _write_run(
     value = {
         "format": "finicky-run",
         "version": 1,
+        "written": datetime.now().astimezone().isoformat(timespec="seconds"),
         "conditions": conditions,
         "project": project.root.name,
         "photos": groups,

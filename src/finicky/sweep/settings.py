@@ -11,7 +11,7 @@ from finicky.importance import DEFAULT_CRITERION, criterion
 from finicky.pruning import METHODS, check_keep_ratio
 from finicky.training import FEATURE_KINDS
 
-DEFAULT_KEEP_RATIOS = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+DEFAULT_KEEP_RATIOS = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
 REPAIRS = ("auto", "reconstruct", "none")
 
@@ -28,6 +28,8 @@ class SweepSettings:
         repair: ``reconstruct``: after the cut, fit each convolution to the unpruned responses on
             unlabelled training tiles; ``none``: leave the weights as they were; ``auto``: the
             former, and the latter for ``original``.
+        round_to: Under ``finicky``, channel counts from this number up become multiples of it,
+            because processors work on so many channels at once.
         keep_ratios: In (0, 1); the unpruned network, 1, is always added.
         tile: Side of a tile in px.
         features: How the last map becomes a vector; see `Features`.
@@ -45,6 +47,7 @@ class SweepSettings:
     method: str = "finicky"
     criterion: str = DEFAULT_CRITERION
     repair: str = "auto"
+    round_to: int = 16
     keep_ratios: tuple[float, ...] = DEFAULT_KEEP_RATIOS
     tile: int = 96
     features: str = "mean+max"
@@ -70,6 +73,8 @@ class SweepSettings:
                 f"no features named {self.features!r}. "
                 f"{nearest_names(self.features, FEATURE_KINDS)}"
             )
+        if self.round_to < 1:
+            raise UsageError(f"round_to must be at least 1, got {self.round_to}")
         if not self.keep_ratios:
             raise UsageError("at least one keep ratio is needed, such as --keep 0.1,0.2")
         for ratio in self.keep_ratios:

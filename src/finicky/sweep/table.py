@@ -73,4 +73,7 @@ def read_table(path: Path) -> list[Row]:
 def _cell(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        # Whole numbers come back from a table as floats; 14714688 must not become 1.47147e+07.
+        return str(int(value)) if value.is_integer() else f"{value:.6g}"
+    return str(value)

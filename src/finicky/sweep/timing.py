@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -56,7 +57,9 @@ def time_candidates(
         for threads, title in ((ONE_THREAD, "1 thread"), (ALL_CORES, "all cores"))
     }
     timed = {name: _row(reports, i) for i, name in enumerate(names)}
-    write_json(path, {"environment": environment(), "batch": 1, "candidates": timed})
+    intervals = {name: _intervals(reports, i) for i, name in enumerate(names)}
+    value = {"environment": environment(), "batch": 1, "candidates": timed}
+    write_json(path, value | {"ratio_intervals": intervals})
     return timed
 
 
@@ -71,3 +74,13 @@ def _row(reports: Mapping[int, LatencyReport], index: int) -> Row:
             stats, ratio = report.candidates[index - 1].stats, report.candidates[index - 1].ratio
         numbers += [stats.p50_ms, stats.p95_ms, ratio]
     return dict(zip(LATENCY_COLUMNS, numbers, strict=True))
+
+
+def _intervals(reports: Mapping[int, LatencyReport], index: int) -> list[list[float | None]]:
+    """95 % intervals of the two ratios, one thread and all cores: how well each was measured."""
+    if index == 0:
+        return [[1.0, 1.0], [1.0, 1.0]]
+    found = [reports[threads].candidates[index - 1] for threads in (ONE_THREAD, ALL_CORES)]
+    return [
+        [None if math.isnan(end) else end for end in (c.ratio_low, c.ratio_high)] for c in found
+    ]
