@@ -180,6 +180,7 @@ def test_local_threshold_equals_its_definition(bench: Bench) -> None:
     page.keyboard.press("t")
     bench.until("labeler.assist.candidates")
     page.evaluate("labeler.assist.setSmallest(1)")
+    page.evaluate("labeler.assist.nudge(24 - labeler.assist.cuts.local)")
     page.keyboard.press("Shift+Enter")
     bench.saved()
     grey = np.asarray(Image.open(bench.server.root / "photos" / NAME).convert("L")).astype(int)

@@ -58,6 +58,7 @@ def make_app(workplace: Workplace, *, keys: Keys, port: int, options: ServerOpti
         keys=keys,
         port=port,
     )
+    desk.proposer.photo_done()  # those of earlier sessions
     hosts = LOOPBACK if options.host in LOOPBACK else (*LOOPBACK, options.host)
     return Guard(Starlette(routes=make_routes(desk)), keys=keys, port=port, hosts=hosts)
 

@@ -4,21 +4,24 @@ import { api } from "/static/api.js";
 import { rectangle } from "/static/geometry.js";
 import { MOST_PROPOSED, Candidates, globalScore, localScore } from "/static/region.js";
 
-// ABGR. Candidates are magenta, which no class is; the region in question is white.
-const MAGENTA = 0xf0ff2fe0, WHITE = 0xffffffff;
+// ABGR. Candidates are magenta, which no class is; the region in question is bright yellow.
+const MAGENTA = 0xf0ff2fe0, YELLOW = 0xff33ffff;
+// A first threshold marks this share of a photo: a little more than most cracks cover.
+const FIRST_SHARE = 0.02;
 
 export class Assist {
   constructor(app) {
     this.app = app;
     this.source = "local"; // global | local | proposal
-    this.cuts = { global: 80, local: 24, proposal: 128 };
+    this.cuts = { global: 80, local: 24, proposal: 156 };
+    this.guessed = ""; // photo and source for which a first cut was guessed
     this.side = 51;
     this.bright = false;
-    this.smallest = 12;
+    this.smallest = 20;
     this.drag = "cover"; // or "keep"
     this.candidates = null;
     this.sorting = null;
-    this.layer = app.view.layer((...args) => this.candidates?.painter([0, MAGENTA, WHITE])(...args));
+    this.layer = app.view.layer((...args) => this.candidates?.painter([0, MAGENTA, YELLOW])(...args));
     this.doubt = app.view.layer((...args) => this.paintDoubt(...args));
     this.doubt.shown = false;
     this.serial = 0;
@@ -46,7 +49,9 @@ export class Assist {
       const area = source === "proposal" ? await this.proposed() : await app.greyAround();
       if (!area || serial !== this.serial || sheet !== app.sheet) return;
       this.area = area;
-      this.candidates = new Candidates(area.box, this.score(), this.cut());
+      const score = this.score();
+      this.guess(score, `${sheet.photo.id}/${source}`);
+      this.candidates = new Candidates(area.box, score, this.cut());
       this.setSmallest(this.smallest);
     } catch (error) {
       if (serial === this.serial) app.say(error.status ? error.message : "The labeler is not answering.");
@@ -54,11 +59,23 @@ export class Assist {
     app.refreshOptions();
   }
 
+  /** Once a photo: a first threshold that fits its contrast. */
+  guess(score, what) {
+    if (this.source === "proposal" || this.guessed === what) return;
+    this.guessed = what;
+    const counts = new Uint32Array(256);
+    for (const value of score) counts[value]++;
+    let cut = 255;
+    for (let sum = counts[255]; cut > 1 && sum + counts[cut - 1] < FIRST_SHARE * score.length;) sum += counts[--cut];
+    this.cuts[this.source] = this.source === "global" ? 255 - cut : Math.max(0, Math.min(80, 168 - cut));
+  }
+
   async proposed() {
     const box = this.app.workBox(MOST_PROPOSED);
     this.app.say("Finicky is looking at this photo…");
     const score = await api.proposal(this.app.sheet.photo.id, box);
     this.app.say("");
+    this.app.panel.refreshAssist();
     return { box, score };
   }
 
