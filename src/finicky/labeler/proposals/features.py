@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 # How far a feature looks around a pixel, in px: tiles are computed with this much border.
-REACH = 64
+REACH = 96
 _SCALES = (1.0, 1.8, 3.0, 5.0, 8.0)
 # Length and width in px of the dark lines that are looked for, in 12 directions.
 _LINES = ((11, 1.2), (25, 1.5), (41, 2.5))
@@ -50,7 +50,7 @@ def _maps(levelled: np.ndarray) -> Iterator[np.ndarray]:
     for scale in _SCALES:
         yield from _scale_maps(levelled, scale)
     for length, width in _LINES:
-        yield from _line_maps(levelled, length, width)
+        yield from line_maps(levelled, length, width)
 
 
 def _scale_maps(levelled: np.ndarray, scale: float) -> Iterator[np.ndarray]:
@@ -67,7 +67,12 @@ def _scale_maps(levelled: np.ndarray, scale: float) -> Iterator[np.ndarray]:
     yield (middle - spread) * scale**2
 
 
-def _line_maps(levelled: np.ndarray, length: int, width: float) -> Iterator[np.ndarray]:
+def line_maps(levelled: np.ndarray, length: int, width: float) -> Iterator[np.ndarray]:
+    """How strongly a dark line of some length and width, in px, runs through each pixel.
+
+    Yields the strongest answer over all directions, by how much it exceeds their mean, and the
+    weakest, each ``(H, W)`` float32.
+    """
     from scipy.signal import fftconvolve
 
     kernels = _line_kernels(length, width)
