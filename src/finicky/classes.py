@@ -46,7 +46,7 @@ class ClassTable(Sequence[MaskClass]):
     def __len__(self) -> int:
         return len(self._classes)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
         return self._classes[index]
 
     def __iter__(self) -> Iterator[MaskClass]:

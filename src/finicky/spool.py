@@ -68,9 +68,9 @@ class Spool:
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (close())
                 for block in self._blocks:
-                    self._file.write(memoryview(block).cast("B"))
+                    self._file.write(block.data.cast("B"))
                 self._blocks.clear()
-            self._file.write(memoryview(np.ascontiguousarray(rows)).cast("B"))
+            self._file.write(np.ascontiguousarray(rows).data.cast("B"))
         except OSError as error:
             raise DataError(
                 f"no room for {self._bytes / 1e6:.0f} MB of intermediate results in "

@@ -115,7 +115,7 @@ class OriginalScorer:
             height, width = maps.shape[2:]
             small = [resize_linear_u8(m, width=width, height=height) for m in masks]
             rows.extend(truncated_iou(maps, torch.from_numpy(np.stack(small))).numpy())
-        score = np.mean(np.stack(rows), axis=0, dtype=np.float32)
+        score: np.ndarray = np.stack(rows).mean(axis=0, dtype=np.float32)
         if previous is None:
             self._first = score
         return score

@@ -167,7 +167,8 @@ def _start(name: str, classes: int, rows: int, settings: ScratchSettings) -> _St
             width = body.eval()(torch.zeros(1, 3, settings.size, settings.size)).shape[1]
         head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2))
         head.append(nn.Linear(width, classes))
-        model = nn.Sequential(body, head).to(memory_format=torch.channels_last)
+        model = nn.Sequential(body, head)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
