@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from labeler_helpers import Server, stored_ids
+from labeler_helpers import Server, make_project, stored_ids
 from PIL import Image
+
+from finicky.labeler import MaskStore, patches
+from finicky.labeler.states import States
+from finicky.labeler.store import Author
 
 NAME = "photo 0.png"
 VIEWPORT = {"width": 1366, "height": 768}
@@ -349,6 +353,47 @@ def test_nothing_is_fetched_from_elsewhere(chromium: Any, served: Server) -> Non
     home = (f"http://127.0.0.1:{served.port}/", "blob:", "data:")
     assert [url for url in asked if not url.startswith(home)] == []
     context.close()
+
+
+def test_a_disk_that_refuses_is_told_and_strokes_wait_for_it(bench: Bench) -> None:
+    bench.thin()
+    bench.drag((10, 5), (30, 5))
+    bench.saved()
+    masks = bench.server.root / "masks"
+    masks.rename(masks.with_name("away"))
+    masks.write_text("in the way")
+    bench.drag((10, 9), (30, 9))
+    bench.page.wait_for_selector('#save[data-state="offline"]')
+    assert "1 stroke kept in this browser" in bench.page.locator("#save").inner_text()
+    masks.unlink()
+    masks.with_name("away").rename(masks)
+    bench.saved()
+    assert bench.stored().sum() == 42
+
+
+def test_a_proposal_is_accepted_with_a_key(chromium: Any, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    place = make_project(tmp_path / "p", photos=5)
+    store, states = MaskStore(place, place.scan()), States(place)
+    loop = np.zeros((120, 200), np.uint8)
+    loop[30:90, 40:43] = loop[30:90, 97:100] = loop[30:33, 40:100] = loop[87:90, 40:100] = 1
+    for photo in place.scan()[:3]:
+        store.save(photo, patches.encode(loop), Author("session-a", 1, ""))
+        states.update(photo, status="done")
+    bench = Bench(chromium, Server(place.root))
+    bench.page.keyboard.press("p")
+    bench.until("labeler.assist.source === 'proposal' && labeler.assist.candidates")
+    bench.page.keyboard.press("u")
+    bench.until("labeler.assist.doubt.shown")
+    bench.drag((150, 12), (159, 12))  # a loose stroke where there is next to nothing
+    bench.page.keyboard.press("Enter")
+    bench.saved()
+    found, wanted = bench.stored("photo 3.png") == 1, loop == 1
+    assert (found & wanted).sum() / (found | wanted).sum() > 0.8
+    bench.page.keyboard.press("Control+Enter")
+    bench.until("labeler.index === 4")
+    bench.context.close()
+    bench.server.kill()
 
 
 def _strokes_through_kills(bench: Bench, kills: int) -> None:

@@ -77,7 +77,6 @@ def make_routes(desk: Desk) -> list[Route]:
         get("/api/proposals", _proposals),
         post("/api/proposals/train", _train),
         get(photo + "/proposal", _proposal),
-        post("/api/link", _link),
     ]
 
 
@@ -91,6 +90,8 @@ def _told(desk: Desk, handler: Callable[[Desk, Request], Awaitable[Response]]) -
             return JSONResponse({"error": str(error), **_facts(error.current)}, 409)
         except FinickyError as error:
             return JSONResponse({"error": _relative(desk, str(error))}, _status(error))
+        except OSError as error:  # before a file is even begun: a folder that is gone or locked
+            return JSONResponse({"error": f"could not save: {error.strerror}"}, 507)
         except MemoryError:
             return JSONResponse({"error": "there is not enough memory"}, 507)
         except ClientDisconnect:  # the tab was closed in the middle of a request
@@ -261,12 +262,6 @@ async def _proposal(desk: Desk, request: Request) -> Response:
         raise UsageError("a proposal needs x, y, width and height in px") from error
     propose = partial(desk.proposer.probability, photo, Box(*sides))
     return _bytes((await run_in_threadpool(propose)).tobytes())
-
-
-async def _link(desk: Desk, request: Request) -> Response:
-    """A fresh one-time link, for a second browser or a tablet."""
-    host = request.headers["host"]
-    return JSONResponse({"link": f"http://{host}{OPEN_PATH}?token={desk.keys.new_link()}"})
 
 
 _KEEP_AN_HOUR = {"cache-control": "private, max-age=3600"}

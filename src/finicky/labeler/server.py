@@ -76,7 +76,8 @@ def serve(
         workplace: The project.
         options: Where to listen.
         open_browser: Whether to open the page in the user's browser.
-        announce: Told the link that opens the page, once the port is bound.
+        announce: Told the link that opens the page, once the port is bound; for an address that
+            other machines reach it is told two.
 
     Raises:
         UsageError: The address is not loopback and that was not allowed.
@@ -89,7 +90,11 @@ def serve(
     port = listener.getsockname()[1]
     keys = Keys()
     app = make_app(workplace, keys=keys, port=port, options=options)
-    link = f"http://{options.host}:{port}{OPEN_PATH}?token={keys.new_link()}"
+
+    def new_link() -> str:
+        return f"http://{options.host}:{port}{OPEN_PATH}?token={keys.new_link()}"
+
+    link = new_link()
     # No access log: it would hold the token.
     config = uvicorn.Config(
         app,
@@ -102,6 +107,8 @@ def serve(
         timeout_graceful_shutdown=3,
     )
     announce(link)
+    if options.host not in LOOPBACK:
+        announce(new_link())  # each works once: one for here, one for the tablet
     if open_browser:
         webbrowser.open(link)
     uvicorn.Server(config).run(sockets=[listener])

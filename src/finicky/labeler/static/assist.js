@@ -1,13 +1,14 @@
 // Threshold and proposals: from candidates to marked pixels, all at once or region by region.
 
 import { api } from "/static/api.js";
-import { rectangle } from "/static/geometry.js";
+import { capsule, rectangle } from "/static/geometry.js";
 import { MOST_PROPOSED, Candidates, globalScore, localScore } from "/static/region.js";
 
 // ABGR. Candidates are magenta, which no class is; the region in question is bright yellow.
 const MAGENTA = 0xf0ff2fe0, YELLOW = 0xff33ffff;
 // A first threshold marks this share of a photo: a little more than most cracks cover.
 const FIRST_SHARE = 0.02;
+const LOOSE = 6; // px to either side that a loose stroke reaches
 
 export class Assist {
   constructor(app) {
@@ -18,7 +19,7 @@ export class Assist {
     this.side = 51;
     this.bright = false;
     this.smallest = 20;
-    this.drag = "cover"; // or "keep"
+    this.drag = "cover"; // or "keep", or "add" (of a proposal)
     this.candidates = null;
     this.sorting = null;
     this.layer = app.view.layer((...args) => this.candidates?.painter([0, MAGENTA, YELLOW])(...args));
@@ -33,7 +34,7 @@ export class Assist {
       const { regions, index } = this.sorting;
       return `Region ${index + 1} of ${regions.length}: press its class number · other key: skip · Backspace: back · Enter: all the rest · Esc: leave`;
     }
-    const noise = this.drag === "cover" ? "drag: cover noise" : "drag: look only there";
+    const noise = { cover: "drag: cover noise", keep: "drag: look only there", add: "drag along a crack: add it · Shift+drag: cover" }[this.drag];
     const next = this.source === "proposal" ? "Enter: accept · S: region by region" : "Enter: region by region · Shift+Enter: mark all";
     return `− = and [ ]: less or more · ${noise} · ${next} · Esc: drop`;
   }
@@ -43,6 +44,8 @@ export class Assist {
     const { app } = this, serial = ++this.serial, { sheet } = app;
     this.source = source;
     this.drop();
+    if (source === "proposal") this.drag = "add";
+    else if (this.drag === "add") this.drag = "cover";
     app.refreshOptions();
     if (!sheet || sheet.locked) return;
     try {
@@ -114,13 +117,25 @@ export class Assist {
     this.changed();
   }
 
-  cover(start, end, uncover) {
+  /** A loose stroke along a crack that was missed: what is half believed there is a candidate. */
+  addAlong(from, to) {
+    const { candidates, app } = this, { raster } = app.sheet;
+    if (!candidates || this.sorting) return;
+    capsule(...from, ...to, LOOSE, raster.width, raster.height, (y, x0, x1) => candidates.cover(y, x0, x1, 2));
+  }
+
+  dragged() {
+    this.candidates?.update();
+    this.changed();
+  }
+
+  cover(start, end) {
     const { candidates, app } = this, { raster } = app.sheet;
     if (!candidates || this.sorting) return;
     const runs = [];
     rectangle(...start, ...end, raster.width, raster.height, (y, x0, x1) => runs.push([y, x0, x1]));
     if (this.drag === "keep") candidates.keepOnly(runs);
-    else for (const [y, x0, x1] of runs) candidates.cover(y, x0, x1, uncover ? 0 : 1);
+    else for (const [y, x0, x1] of runs) candidates.cover(y, x0, x1, 1);
     candidates.update();
     this.changed();
   }

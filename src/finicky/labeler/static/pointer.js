@@ -30,7 +30,7 @@ export function bindPointer(app) {
       stage.style.cursor = "grabbing";
       return;
     }
-    if (event.button === 2 && !app.tool.sized) return;
+    if (event.button === 2 && !app.tool.sized && app.tool.name !== "threshold") return;
     painting = true;
     app.tool.down?.(app, app.view.toPhoto(...at), event);
     app.view.redraw();

@@ -27,8 +27,10 @@ export class Candidates {
     this.score = score;
     this.cut = cut;
     const { bits, covered } = this;
+    // By what was dragged over a pixel: nothing, a cover, or a loose stroke that lowers the cut.
+    const least = [cut, 256, Math.ceil(cut / 2)];
     let count = 0;
-    for (let i = 0; i < bits.length; i++) count += bits[i] = score[i] >= cut && !covered[i] ? 1 : 0;
+    for (let i = 0; i < bits.length; i++) count += bits[i] = score[i] >= least[covered[i]] ? 1 : 0;
     this.count = count;
     this.regions = null;
     if (this.smallest > 1 && bits.length <= COUNT_AT_ONCE) this.find();
@@ -51,14 +53,14 @@ export class Candidates {
     for (let i = 0; i < runs.length; i += 3) visit(runs[i], runs[i + 1], runs[i + 2]);
   }
 
-  /** Cover a run of the photo, or uncover it. */
+  /** Cover a run of the photo (1), uncover it (0), or have candidates there more readily (2). */
   cover(y, x0, x1, value) {
     const { box } = this, row = y - box.y;
     const from = Math.max(0, x0 - box.x), to = Math.min(box.width, x1 - box.x);
     if (row >= 0 && row < box.height && from < to) this.covered.fill(value, row * box.width + from, row * box.width + to);
   }
 
-  /** Cover everything that was not uncovered by `mark`, a set of runs. */
+  /** Cover everything outside of the given runs [y, x0, x1]. */
   keepOnly(runs) {
     const keep = new Uint8Array(this.covered.length), { box } = this;
     for (const [y, x0, x1] of runs) {

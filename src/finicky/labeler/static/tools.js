@@ -201,23 +201,33 @@ const threshold = {
   name: "threshold", key: "T", label: "Threshold", icon: "M3 19h18M4 19V9M8 19V5M12 19v-8M16 19v-3M20 19v-6",
   hint: (app) => app.assist.hint(),
   start: null,
-  down(app, point) {
-    if (app.assist.candidates) this.start = this.end = point;
+  trail: null,
+  down(app, point, event) {
+    if (!app.assist.candidates) return;
+    this.trail = app.assist.drag === "add" && !event.shiftKey && event.button !== 2 ? [point] : null;
+    if (!this.trail) this.start = this.end = point;
   },
   move(app, point) {
-    if (this.start) this.end = point;
+    if (this.trail) {
+      app.assist.addAlong(this.trail.at(-1), point);
+      this.trail.push(point);
+    } else if (this.start) {
+      this.end = point;
+    }
   },
-  up(app, point, event) {
-    const { start, end } = this;
-    this.start = null;
-    if (start) app.assist.cover(start, end, event.shiftKey);
+  up(app) {
+    const { start, end, trail } = this;
+    this.start = this.trail = null;
+    if (trail) app.assist.dragged();
+    else if (start) app.assist.cover(start, end);
   },
   cancel() {
-    this.start = null;
+    this.start = this.trail = null;
     return false;
   },
   draw(context, app) {
     if (this.start) drawBox(context, app.view, this.start, this.end);
+    if (this.trail) outline(context, app.view, this.trail, false);
   },
 };
 
