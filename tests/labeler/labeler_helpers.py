@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -74,7 +73,7 @@ class Server:
     def kill(self) -> None:
         """SIGKILL: no chance to tidy up."""
         if self.process is not None:
-            self.process.send_signal(signal.SIGKILL)
+            self.process.kill()  # SIGKILL
             self.process.wait()
             assert self.process.stdout is not None
             self.process.stdout.close()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from labeler_helpers import Server, make_project, stored_ids
+from labeler_helpers import CHROMIUM, Server, make_project, stored_ids
 from PIL import Image
 
 from finicky.labeler import MaskStore, patches
@@ -20,6 +21,31 @@ from finicky.labeler.store import Author
 
 NAME = "photo 0.png"
 VIEWPORT = {"width": 1366, "height": 768}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A running Chromium; skips where it or Playwright is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium in /usr/bin: apt-get install chromium")
+    with warnings.catch_warnings(), playwright.sync_playwright() as started:
+        warnings.simplefilter("ignore")
+        browser = started.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Server]:
+    """A labeler of a small project; its folder has a space and an accent."""
+    root = tmp_path / "mosty świat"
+    make_project(root)
+    server = Server(root)
+    yield server
+    server.kill()
 
 
 class Bench:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +119,7 @@ def test_an_unreadable_mask_is_refused_and_left_alone(place: Workplace) -> None:
 
 
 def test_a_full_disk_leaves_the_old_mask_and_says_so(place: Workplace) -> None:
+    resource = pytest.importorskip("resource", reason="only Unix limits the size of files")
     store, photo = _open(place)
     saved = store.save(photo, _dot(1, 1), Author("session-a", 1, ""))
     before = store.path(photo).read_bytes()

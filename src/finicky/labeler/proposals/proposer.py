@@ -128,7 +128,7 @@ class Proposer:
             try:
                 trained = self._learn()
                 self._next = self._most_doubtful(trained.classifier)
-            except FinickyError as error:
+            except (FinickyError, ArithmeticError, OSError, RuntimeError, MemoryError) as error:
                 with self._lock:
                     self._problem = str(error)
 
@@ -137,8 +137,12 @@ class Proposer:
             started = time.monotonic()
             photos = self._finished()[-_MOST_PHOTOS:]
             lessons = [self._lesson(photo) for photo in photos]
-            if len(photos) < ENOUGH or not any(lesson.marked.any() for lesson in lessons):
+            if len(photos) < ENOUGH:
                 raise UsageError(_text(len(photos), None, False))
+            if not any(lesson.marked.any() for lesson in lessons):
+                raise UsageError(
+                    "Nothing is marked in the finished photos: there is nothing to learn."
+                )
             filters = self._filters(photos)
             extra = filters.features if filters else None
             classifier = PixelClassifier(lessons, extra=extra)

@@ -17,8 +17,10 @@ export function palette(classes) {
   const table = new Uint32Array(256 * 64);
   [...classes, IGNORE].forEach((entry, order) => {
     const [r, g, b] = rgb(entry.color), pattern = PATTERNS[order % PATTERNS.length];
+    // Background often covers nearly all of a photo, which must stay visible under it.
+    const [full, faint] = entry.role === "background" ? [0x58, 0x14] : [0xff, FAINT];
     for (let i = 0; i < 64; i++) {
-      const alpha = pattern(i & 7, i >> 3) ? 0xff : FAINT;
+      const alpha = pattern(i & 7, i >> 3) ? full : faint;
       table[entry.id * 64 + i] = ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0;
     }
   });

@@ -10,7 +10,7 @@ export function optionsOf(app, parent) {
   parent.dataset.shown = key;
   parent.replaceChildren();
   if (!parts) return;
-  parent.append(element("h2", tool.label));
+  parent.append(element("h2", tool.name === "threshold" && app.assist.source === "proposal" ? "Proposal" : tool.label));
   for (const part of parts) parent.append(part.make());
   refresh(parent, parts);
 }
@@ -37,12 +37,13 @@ function slider(id, label, min, max, value, change, shown = value) {
   };
 }
 
-function choice(label, current, answers, pick) {
+function choice(label, current, answers, pick, named = false) {
   return {
     make() {
       const row = element("div", "", "choice");
       row.setAttribute("role", "group");
       row.setAttribute("aria-label", label);
+      if (named) row.append(element("span", label));
       for (const [name, text] of answers) {
         const button = row.appendChild(element("button", text));
         button.dataset.pick = name;
@@ -98,7 +99,7 @@ function thresholdParts(app) {
   if (assist.source === "local") parts.push(slider("side", "Window", 5, 201, assist.side, (value) => ((assist.side = value | 1), assist.rescore()), `${assist.side} px`));
   parts.push(slider("smallest", "Smallest", 1, 400, assist.smallest, (value) => assist.setSmallest(value), `${assist.smallest} px`));
   if (!proposal) parts.push(choice("Looks for", assist.bright ? "bright" : "dark", [["dark", "Dark"], ["bright", "Bright"]], (name) => ((assist.bright = name === "bright"), assist.rescore())));
-  parts.push(choice("Drag", assist.drag, [...(proposal ? [["add", "Drag adds"]] : []), ["cover", proposal ? "covers" : "Drag covers"], ["keep", proposal ? "keeps" : "Drag keeps"]], (name) => ((assist.drag = name), assist.changed())));
+  parts.push(choice("Drag", assist.drag, [...(proposal ? [["add", "adds"]] : []), ["cover", "covers"], ["keep", "keeps"]], (name) => ((assist.drag = name), assist.changed()), true));
   parts.push(text("candidate-text", candidates ? `${candidates.count.toLocaleString("en")} px in question` : "…"));
   const all = ["accept-all", proposal ? "Accept" : `All: ${app.className(app.current)}`, proposal ? "↵" : "⇧↵", () => assist.acceptAll(app.current || 1)];
   const sort = ["sort", "One by one", proposal ? "S" : "↵", () => assist.sort()];

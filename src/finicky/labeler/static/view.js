@@ -68,6 +68,7 @@ export class View {
     this.canvases = [photo, mask, top];
     [this.photoContext, this.maskContext, this.topContext] = this.canvases.map((c) => c.getContext("2d"));
     this.photo = null;
+    this.fitted = false;
     this.scale = 1;
     this.x = 0; // of the photo's corner on the stage, in CSS px
     this.y = 0;
@@ -96,7 +97,8 @@ export class View {
       canvas.width = Math.round(width * this.ratio);
       canvas.height = Math.round(height * this.ratio);
     }
-    this.redraw();
+    if (this.fitted) this.fit();
+    else this.redraw();
   }
 
   open(photo) {
@@ -118,6 +120,7 @@ export class View {
     );
     this.x = (this.width - this.photo.width * this.scale) / 2;
     this.y = (this.height - this.photo.height * this.scale) / 2;
+    this.fitted = true; // and stays so when the window changes
     this.redraw();
   }
 
@@ -138,6 +141,7 @@ export class View {
 
   // Some of the photo always stays in sight.
   keepInside() {
+    this.fitted = false;
     const slack = 80;
     this.x = Math.min(this.width - slack, Math.max(slack - this.photo.width * this.scale, this.x));
     this.y = Math.min(this.height - slack, Math.max(slack - this.photo.height * this.scale, this.y));
