@@ -99,7 +99,7 @@ class Backbone:
 def freeze(module: nn.Module) -> nn.Module:
     """Eval mode, no gradients, channels-last weights; changes and returns ``module``."""
     module.eval().requires_grad_(False)
-    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def convolutions(module: nn.Module, size: int = 64) -> dict[str, nn.Conv2d]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,8 @@ class ScratchSettings:
         size: Side in px that photos are brought to.
         epochs: Passes over the training split.
         batch: Photos in one step.
-        learning_rate: Peak of the one-cycle schedule (Smith and Topin 2017, arXiv:1708.07120).
+        learning_rate: Peak, after a linear rise; then a cosine down to 0 (Loshchilov and Hutter
+            2016, arXiv:1608.03983).
         weight_decay: Of AdamW (Loshchilov and Hutter 2017, arXiv:1711.05101).
         seed: Of weights, order and augmentation.
     """
@@ -115,7 +118,8 @@ def train_backbone(
         labels = np.array([classes.index(s.label) for s in table.samples])
         state = _start(name, len(classes), len(_rows(table, "train")), settings)
         _resume(state, out)
-        _train(state, photos, labels, table, settings, out, progress)
+        with torch.random.fork_rng(devices=[]):
+            _train(state, photos, labels, table, settings, out, progress)
     held_out = len(_rows(table, "validation"))
     _finish(name, data, out, state, settings)
     return ScratchReport(state.best, settings.epochs, held_out)
@@ -172,13 +176,17 @@ def _start(name: str, classes: int, rows: int, settings: ScratchSettings) -> _St
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        settings.learning_rate,
-        total_steps=settings.epochs * -(-rows // settings.batch),
-        pct_start=0.2,
-    )
+    steps = settings.epochs * -(-rows // settings.batch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, steps=steps))
     return _State(model, optimizer, schedule)
+
+
+def _rate(step: int, *, steps: int) -> float:
+    """Share of the peak rate: up in a line for a fifth of the steps, then down in a half cosine."""
+    rise = max(1, steps // 5)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
 
 
 def _augment(x: Tensor) -> Tensor:
