@@ -51,9 +51,9 @@ def served(tmp_path: Path) -> Iterator[Server]:
 class Bench:
     """A page with the labeler open, and hands on it."""
 
-    def __init__(self, browser: Any, server: Server) -> None:
+    def __init__(self, browser: Any, server: Server, *, has_touch: bool = False) -> None:
         self.server = server
-        self.context = browser.new_context(viewport=VIEWPORT)
+        self.context = browser.new_context(viewport=VIEWPORT, has_touch=has_touch)
         self.errors: list[str] = []
         self.page = self.tab(server.start())
 
@@ -120,11 +120,6 @@ def bench(chromium: Any, served: Server) -> Iterator[Bench]:
     assert made.errors == []
 
 
-def _loop(root: Path) -> np.ndarray:
-    grey = np.asarray(Image.open(root / "photos" / NAME).convert("L"))
-    return grey <= 80
-
-
 def test_a_stroke_of_one_pixel_is_one_pixel_wide(bench: Bench) -> None:
     bench.thin()
     bench.drag((10, 20), (60, 20))
@@ -187,21 +182,25 @@ def test_a_hundred_strokes_can_be_undone(bench: Bench) -> None:
     assert not bench.stored().any()
 
 
-def test_thresholded_pixels_are_saved_exactly(bench: Bench) -> None:
-    """A closed loop stays a loop: nothing is filled, nothing is smoothed."""
+@pytest.mark.parametrize(("value", "least", "most"), [(80, 500, 2000), (184, 8000, 16000)])
+def test_thresholded_pixels_are_saved_exactly(
+    bench: Bench, value: int, least: int, most: int
+) -> None:
+    """A closed loop stays a loop, a net of random pixels stays that net: nothing is filled."""
     page = bench.page
     page.keyboard.press("t")
     bench.until("labeler.assist.candidates")
     page.evaluate("labeler.assist.start('global')")
     bench.until("labeler.assist.source === 'global' && labeler.assist.candidates")
     page.evaluate("labeler.assist.setSmallest(1)")
-    page.evaluate("labeler.assist.nudge(60 - labeler.assist.cuts.global)")
+    page.evaluate(f"labeler.assist.nudge({value - 20} - labeler.assist.cuts.global)")
     for key in ("]", "]", "=", "-"):
         page.keyboard.press(key)
     page.keyboard.press("Shift+Enter")
     bench.saved()
-    expected = _loop(bench.server.root)
-    assert 500 < expected.sum() < 2000
+    grey = np.asarray(Image.open(bench.server.root / "photos" / NAME).convert("L"))
+    expected = grey <= value
+    assert least < expected.sum() < most
     np.testing.assert_array_equal(bench.stored() == 1, expected)
 
 
@@ -260,6 +259,31 @@ def test_the_wand_takes_the_connected_area(bench: Bench) -> None:
     expected = np.zeros((120, 200), bool)
     expected[10:16, 150:160] = True
     np.testing.assert_array_equal(bench.stored() == 1, expected)
+
+
+def test_one_finger_paints_and_two_fingers_zoom(chromium: Any, served: Server) -> None:
+    bench = Bench(chromium, served, has_touch=True)
+    bench.thin()
+    touch = bench.context.new_cdp_session(bench.page)
+
+    def send(kind: str, *points: tuple[float, float]) -> None:
+        places = [bench.at(*point) for point in points]
+        fingers = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(places)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+    send("touchStart", (10, 5))
+    send("touchMove", (30, 5))
+    send("touchEnd")
+    bench.saved()
+    assert bench.stored().sum() == 21
+    before = bench.page.evaluate("labeler.view.scale")
+    send("touchStart", (50, 60), (60, 60))
+    send("touchMove", (45, 60), (65, 60))
+    send("touchEnd")
+    assert bench.page.evaluate("labeler.view.scale") > 1.3 * before
+    bench.saved()
+    assert bench.stored().sum() == 21
+    bench.context.close()
 
 
 def test_hiding_the_overlay_saves_nothing(bench: Bench) -> None:

@@ -15,9 +15,9 @@ import pytest
 import uvicorn
 from labeler_helpers import free_port, make_project
 
-from finicky.errors import UsageError
+from finicky.errors import DataError, UsageError
 from finicky.labeler.guard import Keys, cookie_name
-from finicky.labeler.server import ServerOptions, check_host, make_app
+from finicky.labeler.server import ServerOptions, bind, check_host, make_app
 
 SECRET = "the inspector's private file"
 
@@ -305,6 +305,19 @@ def test_slow_connections_do_not_block_the_others(live: Live) -> None:
     for slow in waiting:
         slow.close()
     assert took < 2
+
+
+def test_a_project_keeps_its_port(tmp_path: Path) -> None:
+    """Strokes that a browser still holds belong to the address they were drawn at."""
+    place = make_project(tmp_path / "p")
+    first = bind(place, ServerOptions())
+    port = first.getsockname()[1]
+    with pytest.raises(DataError, match="running already"):
+        bind(place, ServerOptions())
+    first.close()
+    again = bind(place, ServerOptions())
+    assert again.getsockname()[1] == port
+    again.close()
 
 
 def test_other_addresses_need_to_be_asked_for() -> None:

@@ -26,7 +26,9 @@ from finicky.labeler.static import asset
 from finicky.labeler.store import Author, ConflictError, MaskStore, StoredMask
 from finicky.labeler.workplace import Photo, Workplace
 
-MAX_STROKES_BYTES = 16_000_000
+# A batch of strokes, to which comes what a single one may take: a run of 4 bytes for each pixel.
+MAX_BATCH_BYTES = 16_000_000
+BYTES_PER_PIXEL = 5
 MAX_JSON_BYTES = 64_000
 _SESSION = re.compile(r"[A-Za-z0-9-]{8,64}")
 _VERSION = re.compile(r"[0-9a-f]{0,64}")
@@ -212,7 +214,7 @@ async def _version(desk: Desk, request: Request) -> Response:
 async def _save(desk: Desk, request: Request) -> Response:
     photo = _photo(desk, request)
     author = _author(request)
-    body = await _body(request, MAX_STROKES_BYTES)
+    body = await _body(request, _most_bytes(photo))
     stored = await run_in_threadpool(desk.store.save, photo, body, author)
     state = desk.states.get(photo)
     if state.status == "todo":
@@ -224,7 +226,7 @@ async def _conflict(desk: Desk, request: Request) -> Response:
     photo = _photo(desk, request)
     session = _matching(request.headers.get("x-finicky-session", ""), _SESSION)
     whole = request.query_params.get("whole") == "1"
-    body = await _body(request, MAX_STROKES_BYTES)
+    body = await _body(request, _most_bytes(photo))
     keep = partial(desk.store.keep_copy, whole=whole, name=session[:8])
     path = await run_in_threadpool(keep, photo, body)
     return JSONResponse({"kept": path.relative_to(desk.workplace.root).as_posix()})
@@ -305,6 +307,10 @@ def _matching(value: str, pattern: re.Pattern[str]) -> str:
     if not pattern.fullmatch(value):
         raise UsageError("a stroke must say on which page and mask it was drawn")
     return value
+
+
+def _most_bytes(photo: Photo) -> int:
+    return MAX_BATCH_BYTES + BYTES_PER_PIXEL * photo.width * photo.height
 
 
 async def _body(request: Request, limit: int) -> bytes:

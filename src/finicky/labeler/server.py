@@ -130,12 +130,19 @@ def check_host(options: ServerOptions) -> None:
 
 
 def bind(workplace: Workplace, options: ServerOptions) -> socket.socket:
-    """A bound socket: on the wanted port, on the project's last one, or on any free one."""
+    """A listening socket: on the wanted port, on the project's last one, or, at first, on any.
+
+    Raises:
+        DataError: That port is taken, most likely by a labeler of this project.
+    """
     if options.port is not None:
         return _bound(options.host, options.port)
     memory = workplace.state / "labeler.json"
+    last = 0
     with suppress(DataError, KeyError, TypeError, ValueError):
-        return _bound(options.host, int(read_json(memory)["port"]))
+        last = int(read_json(memory)["port"])
+    if last:
+        return _bound(options.host, last)
     listener = _bound(options.host, 0)
     with suppress(DataError):  # a folder that cannot be written is reported with the first stroke
         write_json(memory, {"port": listener.getsockname()[1]})

@@ -146,7 +146,7 @@ def _forest(rows: Sequence[_Rows], seed: int) -> Any:
         n_estimators=30,
         max_depth=14,
         min_samples_leaf=5,
-        max_features=0.3,
+        max_features="sqrt",
         n_jobs=-1,
         random_state=seed,
     )

@@ -62,7 +62,7 @@ export class Saver {
   async send() {
     if (this.sending || this.stuck || this.queue.length === 0) return;
     this.sending = true;
-    const batch = this.batch();
+    const batch = firstBatch(this.queue);
     await Promise.all(batch.map((stroke) => stroke.kept));
     try {
       const answer = await api.save(this.photo.id, join(batch.map((s) => s.patch)), {
@@ -79,16 +79,6 @@ export class Saver {
     if (this.failures === 0) this.send();
   }
 
-  batch() {
-    const batch = [];
-    let bytes = 0;
-    for (const stroke of this.queue) {
-      bytes += stroke.patch.byteLength;
-      if (batch.length && (bytes > MOST_BYTES || batch.length >= MOST_STROKES)) break;
-      batch.push(stroke);
-    }
-    return batch;
-  }
 
   async confirmed(batch, answer) {
     this.version = answer.version;
@@ -125,6 +115,17 @@ export class Saver {
   }
 }
 
+/** As many of the first strokes as travel together. */
+function firstBatch(queue) {
+  let bytes = 0, count = 0;
+  for (const stroke of queue) {
+    bytes += stroke.patch.byteLength;
+    if (count > 0 && (bytes > MOST_BYTES || count >= MOST_STROKES)) break;
+    count++;
+  }
+  return queue.slice(0, count);
+}
+
 export function why(error) {
   if (error.status === 401) return "the labeler was restarted: open the link that it printed; nothing is lost";
   if (error.status) return error.message;
@@ -145,16 +146,20 @@ export async function sendOrphans(journal) {
 }
 
 async function sendGroup({ session: author, photo, strokes }, journal, result) {
-  const patch = join(strokes.map((s) => s.patch)), seq = strokes.at(-1).seq;
-  try {
-    await api.save(photo, patch, { session: author, seq, base: strokes[0].base });
-    result.sent += strokes.length;
-  } catch (error) {
-    if (error.status !== 409) return;
-    const { kept } = await api.conflict(photo, patch, author, false);
-    result.conflicts.push({ photo, patch, kept });
+  const { base } = strokes[0];
+  for (let rest = strokes; rest.length;) {
+    const batch = firstBatch(rest), patch = join(batch.map((s) => s.patch)), seq = batch.at(-1).seq;
+    try {
+      await api.save(photo, patch, { session: author, seq, base });
+      result.sent += batch.length;
+    } catch (error) {
+      if (error.status !== 409) return; // kept for the next start
+      const { kept } = await api.conflict(photo, patch, author, false);
+      result.conflicts.push({ photo, patch, kept });
+    }
+    await journal.forget(author, photo, seq);
+    rest = rest.slice(batch.length);
   }
-  await journal.forget(author, photo, seq);
 }
 
 function ifFree(name, action) {
