@@ -17,6 +17,8 @@ Extra = Callable[[np.ndarray], np.ndarray]
 _SIDE = 1024  # of the parts in which a photo is worked on, in px
 _PARTS = 3  # of a large photo that are learnt from
 _MARKED, _UNMARKED = 1200, 3200  # pixels that are learnt from in each part
+_LOST = 0.003  # share of marked pixels that the first look may miss
+_POSSIBLE = 0.03  # probability below which nothing is looked at again
 _NEAR = 6  # px around a marked pixel, where most doubts are
 
 
@@ -38,11 +40,11 @@ class Lesson:
 class PixelClassifier:
     """Learns from lessons which pixels are marked.
 
-    Two random forests (Breiman 2001), each of half of the photos, look at the features of single
-    pixels. A third one also sees what they say about the surroundings, which closes gaps and drops
-    specks (auto-context, Tu and Bai 2010); it learns from photos that the forest asked has not
-    seen. Sampled pixels are weighted by how many each stands for, so that the answers are
-    probabilities on whole photos.
+    A first look by one feature turns away most of a photo. Two random forests (Breiman 2001), each
+    of half of the photos, look at the features of the other pixels. A third one also sees what
+    they say about the surroundings, which closes gaps and drops specks (auto-context, Tu and Bai
+    2010); it learns from photos that the forest asked has not seen. Sampled pixels are weighted by
+    how many each stands for, so that the answers are probabilities on whole photos.
 
     Args:
         lessons: At least one with marked and one with unmarked pixels.
@@ -65,13 +67,14 @@ class PixelClassifier:
             _rows(self._features(part.rgb), part, where)
             for part, where in zip(parts, places, strict=True)
         ]
+        self._gate = _best_gate(first)
         halves = [first[0::2], first[1::2] or first[0::2]]
         self._pair = [_forest(half, seed) for half in halves]
         second = []
         for number, (part, where) in enumerate(zip(parts, places, strict=True)):
             other = self._pair[1 - number % 2]
             features = self._features(part.rgb)
-            answer = _ask(other, features)
+            answer = _ask(other, features, self._gate.passes(features))
             second.append(_rows(np.dstack([features, _context(answer)]), part, where))
         self._last = _forest(second, seed)
 
@@ -90,8 +93,9 @@ class PixelClassifier:
 
     def _answer(self, rgb: np.ndarray) -> np.ndarray:
         features = self._features(rgb)
-        first = (_ask(self._pair[0], features) + _ask(self._pair[1], features)) / 2
-        return _ask(self._last, np.dstack([features, _context(first)]))
+        passing = self._gate.passes(features)
+        first = sum(_ask(forest, features, passing) for forest in self._pair) / len(self._pair)
+        return _ask(self._last, np.dstack([features, _context(first)]), _near(first))
 
     def _features(self, rgb: np.ndarray) -> np.ndarray:
         classic = classic_features(rgb)
@@ -157,13 +161,51 @@ def _forest(rows: Sequence[_Rows], seed: int) -> Any:
     )
 
 
-def _ask(forest: Any, features: np.ndarray) -> np.ndarray:
-    answers = forest.predict_proba(features.reshape(-1, features.shape[-1]))
-    column = list(forest.classes_).index(True) if True in forest.classes_ else None
-    shape = features.shape[:2]
-    if column is None:  # nothing was marked in its half
-        return np.zeros(shape, np.float32)
-    return answers[:, column].reshape(shape).astype(np.float32)
+@dataclass(frozen=True)
+class _Gate:
+    """A first look by one feature, which spares the forests most of a photo."""
+
+    feature: int
+    sign: int
+    least: float
+
+    def passes(self, features: np.ndarray) -> np.ndarray:
+        """``(H, W)`` bool: where a mark is possible at all."""
+        return self.sign * features[..., self.feature] >= self.least
+
+
+def _best_gate(rows: Sequence[_Rows]) -> _Gate:
+    """The gate that turns away most of what is unmarked and next to nothing of what is marked."""
+    features = np.concatenate([part.features for part in rows])
+    marked = np.concatenate([part.marked for part in rows])
+    weights = np.concatenate([part.weights for part in rows])[~marked]
+    best, gate = -1.0, _Gate(0, 1, -np.inf)
+    if not marked.any() or marked.all():
+        return gate
+    for column in range(features.shape[1]):
+        for sign in (1, -1):
+            least = float(np.quantile(sign * features[marked, column], _LOST))
+            turned = float(weights[sign * features[~marked, column] < least].sum())
+            if turned > best:
+                best, gate = turned, _Gate(column, sign, least)
+    return gate
+
+
+def _near(answer: np.ndarray) -> np.ndarray:
+    """Where the last forest is worth asking: around any pixel that could be marked."""
+    from scipy.ndimage import maximum_filter
+
+    return maximum_filter(answer, 7) >= _POSSIBLE
+
+
+def _ask(forest: Any, features: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The forest's probabilities where it is asked, 0 elsewhere: ``(H, W)`` float32."""
+    out = np.zeros(where.shape, np.float32)
+    # A forest whose half of the photos shows nothing marked knows no mark.
+    if where.any() and True in forest.classes_:
+        answers = forest.predict_proba(features[where])
+        out[where] = answers[:, list(forest.classes_).index(True)]
+    return out
 
 
 def _context(answer: np.ndarray) -> np.ndarray:

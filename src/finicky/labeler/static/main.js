@@ -54,7 +54,8 @@ export class App {
     if (photo.problem) return say(photo.problem);
     this.panel.opening(photo);
     const sheet = await whileRetrying(() => this.sheetOf(photo), () => serial === this.serial);
-    if (!sheet || serial !== this.serial) return;
+    if (serial !== this.serial) return;
+    if (!sheet) return this.sheet && this.panel.opened(); // refused: stay where we are
     this.index = index;
     this.show(sheet);
     history.replaceState(null, "", `#${photo.id}`);
