@@ -94,7 +94,7 @@ class PixelClassifier:
     def _answer(self, rgb: np.ndarray) -> np.ndarray:
         features = self._features(rgb)
         passing = self._gate.passes(features)
-        first = sum(_ask(forest, features, passing) for forest in self._pair) / len(self._pair)
+        first = np.mean([_ask(forest, features, passing) for forest in self._pair], axis=0)
         return _ask(self._last, np.dstack([features, _context(first)]), _near(first))
 
     def _features(self, rgb: np.ndarray) -> np.ndarray:
