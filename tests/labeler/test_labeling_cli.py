@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from labeler_helpers import make_project
+from labeler_helpers import Server, make_project, workplace
 from typer.testing import CliRunner
 
 from finicky.classes import DEFAULT_CLASSES
 from finicky.cli.app import app
 from finicky.errors import FinickyError, UsageError
+from finicky.labeler.states import States
 from finicky.masks import read_mask, write_mask
 
 
@@ -50,6 +54,23 @@ def test_masks_go_out_and_come_back(project: Path, tmp_path: Path) -> None:
     told = json.loads(_run(*words, "--yes", "--existing", "replace", "--unmarked", "background"))
     assert len(told["replaced"]) == 25
     assert Path(told["backup"]).is_dir()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for another process")
+def test_ctrl_c_ends_it_cleanly_even_while_it_learns(project: Path) -> None:
+    place = workplace(project)
+    states = States(place)
+    for photo in place.scan():
+        states.update(photo, status="done")
+    server = Server(project)
+    server.start()
+    time.sleep(2)  # until it learns from its 25 photos
+    assert server.process is not None
+    server.process.send_signal(signal.SIGINT)
+    try:
+        assert server.process.wait(30) in (0, 130)
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize(

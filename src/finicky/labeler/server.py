@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import webbrowser
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 
 from finicky.errors import DataError, UsageError
 from finicky.files import read_json, write_json
@@ -58,9 +59,16 @@ def make_app(workplace: Workplace, *, keys: Keys, port: int, options: ServerOpti
         keys=keys,
         port=port,
     )
-    desk.proposer.photo_done()  # those of earlier sessions
     hosts = LOOPBACK if options.host in LOOPBACK else (*LOOPBACK, options.host)
-    return Guard(Starlette(routes=make_routes(desk)), keys=keys, port=port, hosts=hosts)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        desk.proposer.photo_done()  # those of earlier sessions
+        yield
+        await run_in_threadpool(desk.proposer.close)
+
+    app = Starlette(routes=make_routes(desk), lifespan=lifespan)
+    return Guard(app, keys=keys, port=port, hosts=hosts)
 
 
 def serve(
@@ -100,7 +108,7 @@ def serve(
         app,
         log_level="error",
         access_log=False,
-        lifespan="off",
+        lifespan="on",
         ws="none",
         server_header=False,
         h11_max_incomplete_event_size=64_000,

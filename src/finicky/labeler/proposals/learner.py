@@ -37,6 +37,10 @@ class Lesson:
     unmarked: np.ndarray
 
 
+def _go_on() -> None:
+    pass
+
+
 class PixelClassifier:
     """Learns from lessons which pixels are marked.
 
@@ -50,16 +54,22 @@ class PixelClassifier:
         lessons: At least one with marked and one with unmarked pixels.
         extra: More features for a part of a photo, ``(H, W, F)``.
         seed: Of the sampling.
+        check: Called again and again, here and while asked; stops the work by raising.
 
     Raises:
         MissingDependencyError: scikit-learn or scipy is not installed.
     """
 
     def __init__(
-        self, lessons: Sequence[Lesson], *, extra: Extra | None = None, seed: int = 0
+        self,
+        lessons: Sequence[Lesson],
+        *,
+        extra: Extra | None = None,
+        seed: int = 0,
+        check: Callable[[], None] = _go_on,
     ) -> None:
         _check_installed()
-        self._extra = extra
+        self._extra, self._check = extra, check
         rng = np.random.default_rng(seed)
         parts = [part for lesson in lessons for part in _parts(lesson)]
         places = [_sample(part, rng) for part in parts]
@@ -98,6 +108,7 @@ class PixelClassifier:
         return _ask(self._last, np.dstack([features, _context(first)]), _near(first))
 
     def _features(self, rgb: np.ndarray) -> np.ndarray:
+        self._check()
         classic = classic_features(rgb)
         return classic if self._extra is None else np.dstack([classic, self._extra(rgb)])
 

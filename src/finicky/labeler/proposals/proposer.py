@@ -63,6 +63,8 @@ class Proposer:
         self._backbone_name = backbone
         self._lock = threading.Lock()
         self._learning = threading.Lock()
+        self._closing = threading.Event()
+        self._worker: threading.Thread | None = None
         self._busy = False
         self._again = False
         self._trained: _Trained | None = None
@@ -95,7 +97,15 @@ class Proposer:
             if self._busy:
                 return
             self._busy = True
-        threading.Thread(target=self._work, daemon=True).start()
+        # No daemon: torn down in the middle of native code it would abort the whole program.
+        self._worker = threading.Thread(target=self._work)
+        self._worker.start()
+
+    def close(self) -> None:
+        """Give up what is going on, soon; returns when it has ended."""
+        self._closing.set()
+        if self._worker is not None:
+            self._worker.join()
 
     def probability(self, photo: Photo, box: Box) -> np.ndarray:
         """How surely each pixel of a part would be marked: ``(height, width)`` uint8, 255 = sure.
@@ -121,7 +131,7 @@ class Proposer:
     def _work(self) -> None:
         while True:
             with self._lock:
-                if not self._again:
+                if not self._again or self._closing.is_set():
                     self._busy = False
                     return
                 self._again = False
@@ -145,12 +155,16 @@ class Proposer:
                 )
             filters = self._filters(photos)
             extra = filters.features if filters else None
-            classifier = PixelClassifier(lessons, extra=extra)
+            classifier = PixelClassifier(lessons, extra=extra, check=self._check)
             seconds = time.monotonic() - started
             trained = _Trained(classifier, len(photos), seconds, filters is not None)
             with self._lock:
                 self._trained, self._problem = trained, ""
             return trained
+
+    def _check(self) -> None:
+        if self._closing.is_set():
+            raise FinickyError("the labeler is closing")
 
     def _filters(self, photos: list[Photo]) -> BestFilters | None:
         backbone, _ = load_quietly(self._backbone_name)
