@@ -24,12 +24,9 @@ from finicky.training import ReconstructionSettings, Reconstructor
 
 VARIANTS = {
     "none": None,
-    **{
-        f"256 tiles, ridge {r:g}": ReconstructionSettings(ridge=r)
-        for r in (0.003, 0.01, 0.03, 0.1, 0.3)
-    },
-    "512 tiles, ridge 0.01": ReconstructionSettings(tiles=512, ridge=0.01, memory_bytes=2**29),
-    "512 tiles, ridge 0.03": ReconstructionSettings(tiles=512, ridge=0.03, memory_bytes=2**29),
+    "256 tiles, 40 places": ReconstructionSettings(tiles=256, positions=40),
+    "512 tiles, 24 places": ReconstructionSettings(),
+    "1024 tiles, 12 places": ReconstructionSettings(tiles=1024, positions=12),
 }
 
 

@@ -22,8 +22,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     either its old content or all of the new one. On an error the temporary file is removed.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent
+        )
+    except OSError as error:
+        raise _unwritable(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -35,7 +40,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise DataError(f"could not write {path}: {error.strerror or error}") from error
+        raise _unwritable(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -77,6 +82,13 @@ def sha256_file(path: Path) -> str:
 def sha256_bytes(content: bytes) -> str:
     """SHA-256 of bytes in memory, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"could not write {path}: {error.strerror or error}. Check the folder's free space and "
+        "permissions, or choose another"
+    )
 
 
 def _sync(path: Path) -> None:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from conftest import require_shipped_weights
 from finicky.backbones import ARCHITECTURES, convolutions, load_backbone, save_backbone
 from finicky.backbones.alexnet import SameConv2d
 from finicky.backbones.backbone import CAFFE_BGR, Preprocessing
 from finicky.backbones.weights import read_tensors
 from finicky.errors import DataError, UnsupportedModelError, UsageError
+from support import require_shipped_weights
 
 
 @pytest.mark.parametrize(

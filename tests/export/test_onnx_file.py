@@ -11,11 +11,11 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from conftest import require_shipped_weights
 from finicky.backbones import Backbone, load_backbone
 from finicky.errors import FinickyError
 from finicky.export import Classifier, check_parity, export_onnx, read_metadata
 from finicky.training import Features, LogisticHead
+from support import require_shipped_weights
 
 SIZE = 64
 

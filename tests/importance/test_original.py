@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from conftest import require_shipped_weights
 from finicky.backbones import load_backbone
 from finicky.errors import UnsupportedModelError, UsageError
 from finicky.importance.original import OriginalScorer, best_channels, truncated_iou
+from support import require_shipped_weights
 
 
 def test_truncated_iou_counts_bits_not_overlap() -> None:

@@ -175,7 +175,7 @@ def test_counts_from_the_multiple_up_are_rounded_to_it(
     [
         (0, r"keep ratio must be in \(0, 1\], got 0$"),
         (20, r"got 20\. Did you mean 0\.2\?"),
-        (1.5, r"got 1\.5\. Did you mean 0\.015\?"),
+        (1.5, r"got 1\.5$"),
         (float("nan"), "must be a number in"),
         (-1, "got -1$"),
     ],

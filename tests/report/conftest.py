@@ -97,7 +97,8 @@ def _write_candidate(folder, made, data, ratio):
         "macs": 200 * params,
         "size_bytes": 4 * params + 6000,
         "C": 0.1,
-        "reconstructed": ratio < 1,
+        "repair": "reconstruct" if ratio < 1 else "none",
+        "repairs": {"reconstruct": 0.8, "none": 0.7} if ratio < 1 else {"none": 0.9},
         "parity": {"tiles": 64, "difference": 3e-7, "same_class": True},
         **quality(data, by_seed, deployed, seed=0),
     }

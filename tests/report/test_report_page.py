@@ -147,7 +147,7 @@ def test_conditions_are_told(page):
         "python 3.11.9",
         "with all 4 cores",
         "is reported, once, and decides nothing",
-        "1 · F1/F1₀ + 0.05 · (1 − P/P₀) + 0.15 · (1 − t/t₀)",
+        "1 · F1/F1₀ + 0.1 · (1 − P/P₀) + 0.3 · (1 − t/t₀)",
         "compared with PyTorch on 64 tiles",
     ):
         assert expected in page.text

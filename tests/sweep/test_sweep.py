@@ -187,9 +187,38 @@ run_sweep(project, Path({str(out)!r}), {SETTINGS!r}, progress=kill)
             assert old[column] == new[column], column
 
 
+def test_another_keep_ratio_joins_a_finished_run(project: Project, run: Path) -> None:
+    before = _state(run)
+    settings = SweepSettings(**{**SETTINGS.to_json(), "keep_ratios": (0.1, 0.25, 0.5)})
+    run_sweep(project, run, settings)
+    assert [r["keep_ratio"] for r in read_table(run / "results.csv")] == [1, 0.5, 0.25, 0.1]
+    after = _state(run)
+    kept = [k for k in before if k.startswith("candidates")]
+    assert {k: after[k] for k in kept} == {k: before[k] for k in kept}
+
+
+def test_leftovers_without_their_conditions_are_not_trusted(project: Project, run: Path) -> None:
+    (run / "run.json").unlink()
+    before = _state(run)
+    run_sweep(project, run, SETTINGS)
+    after = _state(run)
+    assert all(after[k] != before[k] for k in before if k.endswith("metrics.json"))
+
+
+def test_limit_that_nothing_keeps_does_not_cost_the_table(
+    project: Project, tmp_path: Path, finished: Path
+) -> None:
+    decision = DecisionSettings(constraints=Constraints(max_size_mb=0.0001))
+    with pytest.raises(DataError, match="nearest"):
+        run_sweep(project, tmp_path / "run", SETTINGS, decision)
+    found = read_table(tmp_path / "run" / "results.csv")
+    assert len(found) == len(read_table(finished / "results.csv"))
+    assert select_again(tmp_path / "run", DecisionSettings()).chosen["selected"] == 1
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"seed": 1}, "seed"), ({"keep_ratios": (0.1,)}, "keep_ratios"), ({"tile": 80}, "tile")],
+    [({"seed": 1}, "seed"), ({"head_seeds": 3}, "head_seeds"), ({"tile": 80}, "tile")],
 )
 def test_run_under_other_conditions_is_refused_by_name(
     project: Project, run: Path, change: dict, named: str
@@ -270,12 +299,17 @@ def test_ratios_that_are_none_say_how_to_write_them(text: str) -> None:
 
 
 def test_candidate_names_sort_out_close_ratios() -> None:
-    assert [candidate_name(r) for r in (1, 0.5, 0.05, 0.0125)] == [
+    names = [candidate_name(r) for r in (1, 0.999999, 0.5, 0.05, 0.0125, 0.000001)]
+    assert names == [
         "keep-1",
+        "keep-0.999999",
         "keep-0.5",
         "keep-0.05",
         "keep-0.0125",
+        "keep-0.000001",
     ]
+    with pytest.raises(UsageError, match=r"at most 6 decimals, got 0\.9999999"):
+        SweepSettings(keep_ratios=(0.9999999,))
 
 
 def _state(root: Path) -> dict[str, tuple[int, int]]:

@@ -72,6 +72,8 @@ def test_interrupted_training_ends_with_the_same_weights(folders: Path, tmp_path
 def test_other_training_in_the_folder_is_refused(folders: Path, tmp_path: Path) -> None:
     train_backbone("alexnet", folders, tmp_path / "mine", SETTINGS)
     other = ScratchSettings(size=64, epochs=1, batch=8)
+    with pytest.raises(UsageError, match=r"mine is finished: use it with --backbone"):
+        train_backbone("alexnet", folders, tmp_path / "mine", SETTINGS)
     with pytest.raises(UsageError, match="holds another training"):
         train_backbone("alexnet", folders, tmp_path / "mine", other)
     train_backbone("alexnet", folders, tmp_path / "mine", other, force=True)

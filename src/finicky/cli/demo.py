@@ -10,7 +10,7 @@ import typer
 from finicky.cli import options
 from finicky.cli.console import ConsoleProgress, say
 
-GENERATED = 40
+GENERATED = 60
 
 
 def register(app: typer.Typer) -> None:
@@ -38,18 +38,35 @@ def demo(
 
     if data is None:
         data = out / "project"
-        if not (data / "masks").is_dir():
-            _generate(data, seed)
-        settings = SweepSettings(backbone=backbone, tile=64, tiles_per_photo=6, seed=seed)
+        _generate(data, seed, force)
+        settings = SweepSettings(backbone=backbone, tile=64, tiles_per_photo=8, seed=seed)
     else:
         settings = SweepSettings(backbone=backbone, seed=seed)
     project = Project.open(data)
     carry_out(project, out, settings, DecisionSettings(), force=force, as_json=as_json)
 
 
-def _generate(data: Path, seed: int) -> None:
-    from finicky.data.surfaces import write_surfaces
+def _generate(data: Path, seed: int, force: bool) -> None:
+    """Make the photos, unless an earlier start of the same demo finished them."""
+    import shutil
 
+    from finicky.data.surfaces import write_surfaces
+    from finicky.errors import UsageError
+    from finicky.files import read_json, write_json
+
+    made, wanted = data / "surfaces.json", {"count": GENERATED, "seed": seed}
+    if made.is_file() and not force:
+        if read_json(made) != wanted:
+            raise UsageError(
+                f"{data} holds photos of another demo: choose another --out, or --force"
+            )
+        return
+    if made.is_file() or (data / ".unfinished").is_file():
+        shutil.rmtree(data)
     say(f"generating {GENERATED} photos of concrete in {data}")
+    data.mkdir(parents=True, exist_ok=True)
+    (data / ".unfinished").touch()
     with ConsoleProgress() as progress:
         write_surfaces(data, GENERATED, seed=seed, progress=progress)
+    write_json(made, wanted)
+    (data / ".unfinished").unlink()

@@ -20,6 +20,13 @@ BackboneName = Annotated[
         "train-backbone.",
     ),
 ]
+ProjectBackbone = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        help="As for prune: vgg16, alexnet, ... or a folder; default: the project's, or vgg16.",
+    ),
+]
 WeightsSource = Annotated[
     str | None,
     typer.Option(

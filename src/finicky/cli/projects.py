@@ -41,7 +41,9 @@ def tiles(
         typer.Argument(help="Folder with finicky.toml, or with photos/ (or images/) and masks/."),
     ],
     out: options.OutFolder,
-    tile: options.TileSize = 96,
+    tile: Annotated[
+        int | None, typer.Option(help="Side of a tile in px; default: the project's, or 96.")
+    ] = None,
     min_coverage: options.Coverage = 0.01,
     tiles_per_photo: Annotated[
         int | None, typer.Option(help="At most so many tiles of each class from one photo.")
@@ -57,7 +59,7 @@ def tiles(
 
     opened = Project.open(project)
     settings = SweepSettings(
-        tile=tile,
+        tile=tile if tile is not None else opened.tile,
         min_coverage=min_coverage,
         tiles_per_photo=tiles_per_photo,
         targets=tuple(target or ()),

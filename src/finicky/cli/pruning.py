@@ -99,5 +99,10 @@ def _check_out(out: Path, force: bool) -> None:
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out must be a folder, {out} is a file")
-    if (out / "plan.json").exists() and not force:
-        raise UsageError(f"{out} already holds a pruned network: choose another --out, or --force")
+    if (out / "plan.json").exists():
+        if not force:
+            raise UsageError(
+                f"{out} already holds a pruned network: choose another --out, or --force"
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"{out} holds other files: choose a new or empty --out folder")

@@ -54,7 +54,7 @@ def run(
         Path | None,
         typer.Option(help="Run folder; default: runs/<date and time> in the project."),
     ] = None,
-    backbone: options.BackboneName = "vgg16",
+    backbone: options.ProjectBackbone = None,
     weights: options.WeightsSource = None,
     method: options.Method = "finicky",
     criterion: options.Criterion = "quantile-iou",
@@ -62,7 +62,8 @@ def run(
         str,
         typer.Option(
             help="After the cut: reconstruct (fit each layer to the full network's responses on "
-            "training tiles), none, or auto: reconstruct unless the method is original."
+            "training tiles), none, or auto: the better of the two on validation (none for the "
+            "method original)."
         ),
     ] = "auto",
     round_to: Annotated[
@@ -106,7 +107,7 @@ def run(
 
     opened = Project.open(project)
     settings = SweepSettings(
-        backbone=backbone,
+        backbone=backbone or opened.backbone,
         weights=weights,
         method=method,
         criterion=criterion,
@@ -129,7 +130,8 @@ def run(
         max_size_mb=max_size_mb,
         min_recall=min_recall,
     )
-    folder = out or opened.root / "runs" / time.strftime("%Y%m%d-%H%M%S")
+    folder = out or opened.runs / time.strftime("%Y%m%d-%H%M%S")
+    say(f"run folder: {folder} (stopped early, go on with the same command and --out)")
     carry_out(opened, folder, settings, choice, force=force, as_json=as_json)
 
 

@@ -8,6 +8,7 @@ in batch normalisation, whose statistics survive here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ class OriginalScorer:
             if counts[-1] == 0:
                 raise UsageError(
                     f"keep ratio {keep_ratio} leaves none of the {channels} channels of "
-                    f"{link.name}: use at least {0.51 / max(channels - 1, 1):.3f}"
+                    f"{link.name}: use at least {math.ceil(501 / max(channels - 1, 1)) / 1000:g}"
                 )
         return counts
 

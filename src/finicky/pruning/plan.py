@@ -88,7 +88,7 @@ def check_keep_ratio(keep_ratio: float) -> float:
     if not isinstance(keep_ratio, (int, float)) or not math.isfinite(keep_ratio):
         raise UsageError(f"keep ratio must be a number in (0, 1], got {keep_ratio!r}")
     if not 0 < keep_ratio <= 1:
-        hint = f". Did you mean {keep_ratio / 100:g}?" if 1 < keep_ratio <= 100 else ""
+        hint = f". Did you mean {keep_ratio / 100:g}?" if 2 <= keep_ratio <= 100 else ""
         raise UsageError(f"keep ratio must be in (0, 1], got {keep_ratio:g}{hint}")
     return float(keep_ratio)
 

@@ -192,9 +192,11 @@ def _ranking(told: Mapping[str, Any]) -> str:
 
 
 def _repair(facts: RunFacts) -> str:
-    if facts.full_was_chosen or not facts.chosen.metrics.get("reconstructed", False):
-        return "the filters that stayed are as they were"
-    return "each layer was fitted to the full network's responses, on training tiles"
+    chosen = facts.chosen.metrics
+    tried = " (tried both ways; better on validation)" if len(chosen["repairs"]) > 1 else ""
+    if facts.full_was_chosen or chosen["repair"] == "none":
+        return f"the filters that stayed are as they were{tried}"
+    return f"each layer was fitted to the full network's responses, on training tiles{tried}"
 
 
 def _weights(run: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ class Heads:
 
 def candidate_name(keep_ratio: float) -> str:
     """The folder name of a keep ratio: ``keep-0.05``, and ``keep-1`` for the unpruned network."""
-    return f"keep-{keep_ratio:.4f}".rstrip("0").rstrip(".")
+    return f"keep-{keep_ratio:.10f}".rstrip("0").rstrip(".")
 
 
 def evaluate_candidate(
@@ -66,20 +66,16 @@ def evaluate_candidate(
     """
     name = candidate_name(plan.keep_ratio)
     here = folder.candidate(name)
-    module = cut(backbone.module, plan.decisions, settings.tile)
-    if reconstructor is not None and plan.keep_ratio < 1:
-        reconstructor.apply(module, plan.kept)
-    smaller = backbone.with_module(module)
-    save_pruned(smaller, plan, here, size=settings.tile)
-    with Spool() as spool:
-        features = extract(smaller, data.tiles, spool, kind=settings.features, progress=progress)  # type: ignore[arg-type]
-        heads = train_heads(features, data, settings)
-        by_seed = np.stack([head.probabilities(features) for head in heads.by_seed])
-        deployed = heads.deployed.probabilities(features)
-    heads.deployed.save(here / HEAD)
-    _save_predictions(here / PREDICTIONS, data, by_seed, deployed)
+    repairs = settings.repairs if plan.keep_ratio < 1 else ("none",)
+    trials = [
+        _try(backbone, plan, data, settings, repair, reconstructor, progress) for repair in repairs
+    ]
+    best = max(trials, key=lambda trial: trial.validation_f1)
+    save_pruned(best.backbone, plan, here, size=settings.tile)
+    best.heads.deployed.save(here / HEAD)
+    _save_predictions(here / PREDICTIONS, data, best.by_seed, best.deployed)
     parity = export_onnx(
-        Classifier(smaller, settings.features, heads.deployed),  # type: ignore[arg-type]
+        Classifier(best.backbone, settings.features, best.heads.deployed),  # type: ignore[arg-type]
         here / ONNX,
         size=settings.tile,
         class_names=class_names,
@@ -93,20 +89,56 @@ def evaluate_candidate(
         },
         tolerance=HEAD_TOLERANCE,
     )
-    counts = count(smaller.module, settings.tile)
     metrics = {
         "candidate": name,
         "method": plan.method,
-        "reconstructed": reconstructor is not None and plan.keep_ratio < 1,
+        "repair": best.repair,
+        "repairs": {trial.repair: trial.validation_f1 for trial in trials},
         "keep_ratio": plan.keep_ratio,
-        **asdict(counts),
+        **asdict(count(best.backbone.module, settings.tile)),
         "size_bytes": (here / ONNX).stat().st_size,
-        "C": heads.deployed.C,
+        "C": best.heads.deployed.C,
         "parity": asdict(parity),
-        **quality(data, by_seed, deployed, seed=settings.seed),
+        **quality(data, best.by_seed, best.deployed, seed=settings.seed),
     }
     folder.finish(name, metrics)
     return metrics
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A cut network after one kind of repair, with its heads and what they answer."""
+
+    repair: str
+    backbone: Backbone
+    heads: Heads
+    by_seed: np.ndarray
+    deployed: np.ndarray
+    validation_f1: float
+
+
+def _try(
+    backbone: Backbone,
+    plan: PruningPlan,
+    data: TileSet,
+    settings: SweepSettings,
+    repair: str,
+    reconstructor: Reconstructor | None,
+    progress: Progress,
+) -> _Trial:
+    module = cut(backbone.module, plan.decisions, settings.tile)
+    if repair == "reconstruct":
+        assert reconstructor is not None
+        reconstructor.apply(module, plan.kept)
+    smaller = backbone.with_module(module)
+    with Spool() as spool:
+        features = extract(smaller, data.tiles, spool, kind=settings.features, progress=progress)  # type: ignore[arg-type]
+        heads = train_heads(features, data, settings)
+        by_seed = np.stack([head.probabilities(features) for head in heads.by_seed])
+        deployed = heads.deployed.probabilities(features)
+    rows = data.rows("validation")
+    f1 = np.mean([score_predictions(data.labels[rows], p[rows]).f1 for p in by_seed])
+    return _Trial(repair, smaller, heads, by_seed, deployed, float(np.nan_to_num(f1)))
 
 
 def train_heads(features: np.ndarray, data: TileSet, settings: SweepSettings) -> Heads:

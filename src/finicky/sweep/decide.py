@@ -48,6 +48,9 @@ class SweepResult:
 
 def decide(folder: RunFolder, rows: Sequence[Row], decision: DecisionSettings) -> SweepResult:
     """Choose on validation, write ``results.csv`` and ``selected/``."""
+    # Measured is measured: a limit that nothing keeps must not cost the table.
+    if not (folder.root / RESULTS).is_file():
+        write_table(folder.root / RESULTS, rows)
     choice = choose_row(rows, decision)
     front = pareto_front(
         [_number(r["val_f1"]) for r in rows], [_number(r.get("params")) for r in rows]

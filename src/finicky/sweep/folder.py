@@ -52,6 +52,8 @@ class RunFolder:
                 raise UsageError(
                     f"{self.root} holds other files and no run: choose a new or empty --out folder"
                 )
+            # Without run.json nobody can say under which conditions leftovers were made.
+            self.clear()
             return False
         before = read_json(path).get("conditions", {})
         differing = sorted(k for k in {*before, *conditions} if before.get(k) != conditions.get(k))
@@ -66,11 +68,20 @@ class RunFolder:
         return False
 
     def clear(self) -> None:
-        """Remove what a run wrote, and nothing else."""
-        for name in ("candidates", "selected", "tiles", "gallery"):
-            shutil.rmtree(self.root / name, ignore_errors=True)
-        for name in (RESULTS, REPORT, IMPORTANCE, LATENCY, RUN):
-            (self.root / name).unlink(missing_ok=True)
+        """Remove what a run wrote, and nothing else; what vouches for other files goes first."""
+        try:
+            for path in (*self.root.glob("candidates/*/" + METRICS), self.tiles / "tiles.csv"):
+                path.unlink(missing_ok=True)
+            for name in ("candidates", "selected", "tiles", "gallery"):
+                if (self.root / name).is_dir():
+                    shutil.rmtree(self.root / name)
+            for name in (RESULTS, REPORT, IMPORTANCE, LATENCY, RUN):
+                (self.root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"could not clear {self.root}: {error.strerror or error}. Close what has its files "
+                "open, or choose another --out folder"
+            ) from error
 
     def finished(self, name: str) -> dict[str, Any] | None:
         """A candidate's ``metrics.json``, if it is there and all its files are those it names."""
@@ -96,6 +107,8 @@ class RunFolder:
 
 
 def _foreign(root: Path) -> bool:
-    # Tiles and half a candidate may lie there from a run that was killed before run.json.
+    """Whether anything in the folder is not what a run leaves whose ``run.json`` is missing."""
     ours = {"tiles", "candidates", "selected", "gallery", "project"}
+    if any((root / name).is_dir() for name in ("tiles", "candidates")):
+        ours |= {RESULTS, REPORT, IMPORTANCE, LATENCY}
     return any(p.name not in ours and not p.name.startswith(".") for p in root.iterdir())

@@ -181,9 +181,10 @@ def fingerprint(
         digest.update("\n".join([*line, *evidence.splits[pair.key], ""]).encode())
     classes = [(c.id, c.name, c.role) for c in project.classes]
     digest.update(repr(classes).encode())
+    # More keep ratios or more timing add to a run; they change nothing that is there.
+    additive = ("keep_ratios", "latency_seconds")
     return {
-        **settings.to_json(),
-        "keep_ratios": list(settings.ratios()),
+        **{name: value for name, value in settings.to_json().items() if name not in additive},
         "targets": [t.name for t in evidence.targets],
         "weights_sha256": backbone_sha,
         "data_sha256": digest.hexdigest(),

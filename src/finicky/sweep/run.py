@@ -63,8 +63,8 @@ def run_sweep(
     folder = RunFolder(Path(out))
     conditions = fingerprint(project, evidence, settings, backbone.provenance.sha256)
     folder.open(conditions, force=force)
-    table = make_tiles(project, evidence, settings, folder.tiles, progress=progress)
     _write_run(folder, project, evidence, backbone, conditions)
+    table = make_tiles(project, evidence, settings, folder.tiles, progress=progress)
     with Spool() as spool:
         data = load_tiles(
             table, spool, size=settings.tile, targets=evidence.targets, progress=progress
@@ -103,7 +103,7 @@ def _candidates(
                 ranking = _rank(backbone, evidence, project, settings, folder, progress)
             report = titled(progress, f"candidate {number} of {len(names)} ({name})")
             plan = unpruned_plan(backbone) if ratio == 1 else ranking.plan(ratio)
-            if ratio < 1 and settings.reconstructs and reconstructor is None:
+            if ratio < 1 and "reconstruct" in settings.repairs and reconstructor is None:
                 reconstructor = make_reconstructor(backbone, data, settings, progress)
             done = evaluate_candidate(
                 backbone,
@@ -148,7 +148,7 @@ def _rank(
         round_to=settings.round_to,
         progress=progress,
     )
-    if ranking.scores:
+    if ranking.scores:  # the original method has none of the unpruned network
         with atomic_path(folder.root / IMPORTANCE) as path, path.open("wb") as stream:
             np.savez(stream, **ranking.scores)  # type: ignore[arg-type]
     return ranking

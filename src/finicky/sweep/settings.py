@@ -26,8 +26,8 @@ class SweepSettings:
         method: ``finicky`` or ``original``.
         criterion: What ranks filters under ``finicky``.
         repair: ``reconstruct``: after the cut, fit each convolution to the unpruned responses on
-            unlabelled training tiles; ``none``: leave the weights as they were; ``auto``: the
-            former, and the latter for ``original``.
+            unlabelled training tiles; ``none``: leave the weights as they were; ``auto``: try
+            both and keep what has the better F1 on validation, but ``none`` for ``original``.
         round_to: Under ``finicky``, channel counts from this number up become multiples of it,
             because processors work on so many channels at once.
         keep_ratios: In (0, 1); the unpruned network, 1, is always added.
@@ -78,7 +78,12 @@ class SweepSettings:
         if not self.keep_ratios:
             raise UsageError("at least one keep ratio is needed, such as --keep 0.1,0.2")
         for ratio in self.keep_ratios:
-            check_keep_ratio(ratio)
+            if check_keep_ratio(ratio) != round(ratio, 6):
+                raise UsageError(f"keep ratios have at most 6 decimals, got {ratio!r}")
+        if self.seed < 0:
+            raise UsageError(f"seed must be 0 or more, got {self.seed}")
+        if not 0 <= self.latency_seconds <= 3600:
+            raise UsageError(f"latency seconds must be 0 to 3600, got {self.latency_seconds:g}")
         if self.tile < 16:
             raise UsageError(f"tile must be at least 16 px, got {self.tile}")
         if not 0 < self.min_coverage <= 1:
@@ -87,9 +92,11 @@ class SweepSettings:
             raise UsageError(f"at least 1 head seed is needed, got {self.head_seeds}")
 
     @property
-    def reconstructs(self) -> bool:
-        """Whether cut networks are fitted to the unpruned one's responses."""
-        return self.repair == "reconstruct" or (self.repair, self.method) == ("auto", "finicky")
+    def repairs(self) -> tuple[str, ...]:
+        """What is tried after the cut, each of ``reconstruct`` and ``none``."""
+        if self.repair != "auto":
+            return (self.repair,)
+        return ("none",) if self.method == "original" else ("reconstruct", "none")
 
     def ratios(self) -> tuple[float, ...]:
         """The unpruned network first, then the keep ratios, largest first, each once."""
@@ -105,7 +112,7 @@ def parse_ratios(text: str) -> tuple[float, ...]:
     try:
         if ":" in text:
             low, high, step = (float(part) for part in text.split(":"))
-            if step <= 0 or high < low:
+            if not (step > 0 and 0 < low <= high <= 1 and (high - low) / step < 1000):
                 raise ValueError
             count = int((high - low) / step + 1e-9) + 1
             ratios: Sequence[float] = [round(low + i * step, 9) for i in range(count)]

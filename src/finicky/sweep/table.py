@@ -13,7 +13,7 @@ from finicky.errors import DataError
 from finicky.evaluation import METRICS
 from finicky.files import write_text
 
-TEXT_COLUMNS = ("candidate", "method")
+TEXT_COLUMNS = ("candidate", "method", "repair")
 COLUMNS = (
     *TEXT_COLUMNS,
     *("keep_ratio", "channels", "params", "macs", "size_bytes"),

@@ -3,13 +3,15 @@
 A cut layer answers with what is left of its inputs; layer after layer the signal fades. Here each
 convolution's weights are fitted anew, from the input on, so that on unlabelled tiles it answers as
 the unpruned network did: ridge regression onto the unpruned responses, drawn towards the weights
-that were there. After He et al. 2017, "Channel Pruning for Accelerating Very Deep Neural Networks",
-arXiv:1707.06168, section 3.1, whose targets are the unpruned network's too; unlike theirs, channels
-are chosen by the masks, and the ridge keeps the fit near the old weights where tiles are few.
+that were there, as firmly as other tiles, held out, tell. After He et al. 2017, "Channel Pruning
+for Accelerating Very Deep Neural Networks", arXiv:1707.06168, section 3.1, whose targets are the
+unpruned network's too; unlike theirs, channels are chosen by the masks, and a layer that cannot be
+improved on unseen tiles keeps its weights.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,26 +24,29 @@ from finicky.backbones.alexnet import SameConv2d, same_padding
 from finicky.progress import Progress, silent
 
 _BATCH = 32
+# Strength of the pull towards the old weights, as a share of the mean variance of a layer's inputs.
+RIDGES = (0.01, 0.1, 1.0, 10.0, math.inf)
+DEPTHWISE_RIDGE = 0.03  # nine numbers a channel are fitted to thousands of rows
 
 
 @dataclass(frozen=True)
 class ReconstructionSettings:
-    """How much is looked at, and how firmly the old weights are held.
+    """How much is looked at.
 
     Attributes:
         tiles: Unlabelled tiles that are looked at.
         positions: Places of each map that are looked at, in each tile.
+        held_out: Share of the tiles that chooses how firmly the old weights are held, layer by
+            layer, instead of being fitted to.
         memory_bytes: For the unpruned responses; fewer positions are taken where they would not
             fit.
-        ridge: Strength of the pull towards the old weights, as a share of the mean variance of a
-            layer's inputs.
         seed: Of the places.
     """
 
-    tiles: int = 256
-    positions: int = 40
+    tiles: int = 512
+    positions: int = 24
+    held_out: float = 0.25
     memory_bytes: int = 256 * 2**20
-    ridge: float = 0.03
     seed: int = 0
 
 
@@ -98,9 +103,11 @@ class Reconstructor:
         rows = torch.cat([_patches(x, conv, next(places)) for x in stepper.inputs_of(conv)])
         wanted = self._targets[name][:, kept]
         if conv.groups == 1:
-            _fit_plain(conv, rows.flatten(1), wanted, self._settings.ridge)
+            tiles = max(1, int(len(self._inputs) * self._settings.held_out))
+            held_out = tiles * len(rows) // len(self._inputs)
+            _fit_plain(conv, rows.flatten(1), wanted, held_out)
         else:
-            _fit_depthwise(conv, rows, wanted, self._settings.ridge)
+            _fit_depthwise(conv, rows, wanted)
 
     def _watch(
         self, module: nn.Module, layers: Mapping[str, nn.Conv2d], progress: Progress
@@ -212,22 +219,50 @@ def _patches(x: Tensor, conv: nn.Conv2d, places: Tensor) -> Tensor:
     return torch.stack(parts, -1).flatten(0, 1).unflatten(-1, (height, width))
 
 
-def _fit_plain(conv: nn.Conv2d, rows: Tensor, wanted: Tensor, ridge: float) -> None:
-    """Weights that map ``(n, D)`` inputs onto ``(n, C)`` wanted outputs, near the old ones."""
+def _fit_plain(conv: nn.Conv2d, rows: Tensor, wanted: Tensor, held_out: int) -> None:
+    """Weights that map ``(n, D)`` inputs onto ``(n, C)`` wanted outputs, near the old ones.
+
+    The last ``held_out`` rows come from other tiles than the rest; they choose the ridge.
+    """
     old = conv.weight.flatten(1).T  # D, C
-    centre, goal = _centres(conv, rows, wanted)
-    rows = rows - centre
-    rest = wanted - goal - rows @ old
-    gram = (rows.T @ rows).double()
-    gram.diagonal().add_(float(gram.diagonal().mean()) * ridge + 1e-12)
-    change = torch.cholesky_solve((rows.T @ rest).double(), torch.linalg.cholesky(gram))
-    new = (old + change).float()
+    seen = len(rows) - held_out
+    ridge = _choose_ridge(conv, old, rows[:seen], wanted[:seen], rows[seen:], wanted[seen:])
+    new, bias = _solve(conv, old, rows, wanted, ridge)
     conv.weight.copy_(new.T.reshape(conv.weight.shape))
     if conv.bias is not None:
-        conv.bias.copy_(goal - centre @ new)
+        conv.bias.copy_(bias)
 
 
-def _fit_depthwise(conv: nn.Conv2d, rows: Tensor, wanted: Tensor, ridge: float) -> None:
+def _choose_ridge(
+    conv: nn.Conv2d, old: Tensor, rows: Tensor, wanted: Tensor, unseen: Tensor, goal: Tensor
+) -> float:
+    """The ridge that comes nearest on unseen rows; infinite where the old weights do."""
+    best, least = math.inf, math.inf
+    for ridge in RIDGES:
+        new, bias = _solve(conv, old, rows, wanted, ridge)
+        error = float((unseen @ new + bias - goal).pow(2).mean())
+        if error < least:
+            best, least = ridge, error
+    return best
+
+
+def _solve(
+    conv: nn.Conv2d, old: Tensor, rows: Tensor, wanted: Tensor, ridge: float
+) -> tuple[Tensor, Tensor]:
+    """``(D, C)`` weights and ``(C,)`` bias; with an infinite ridge only the bias is new."""
+    centre, goal = _centres(conv, rows, wanted)
+    new = old
+    if ridge < math.inf:
+        rows = rows - centre
+        rest = wanted - goal - rows @ old
+        gram = (rows.T @ rows).double()
+        gram.diagonal().add_(float(gram.diagonal().mean()) * ridge + 1e-12)
+        change = torch.cholesky_solve((rows.T @ rest).double(), torch.linalg.cholesky(gram))
+        new = (old + change).float()
+    return new, goal - centre @ new
+
+
+def _fit_depthwise(conv: nn.Conv2d, rows: Tensor, wanted: Tensor) -> None:
     """The same, channel by channel: ``(n, C, kh, kw)`` inputs onto ``(n, C)`` outputs."""
     rows = rows.flatten(2).transpose(0, 1)  # C, n, k
     old = conv.weight.flatten(1)[..., None]  # C, k, 1
@@ -236,7 +271,7 @@ def _fit_depthwise(conv: nn.Conv2d, rows: Tensor, wanted: Tensor, ridge: float) 
     rows = rows - centre
     rest = (wanted - goal).T[..., None] - rows @ old
     gram = (rows.transpose(1, 2) @ rows).double()
-    level = gram.diagonal(dim1=1, dim2=2).mean(1) * ridge + 1e-12
+    level = gram.diagonal(dim1=1, dim2=2).mean(1) * DEPTHWISE_RIDGE + 1e-12
     gram = gram + level[:, None, None] * torch.eye(gram.shape[-1], dtype=gram.dtype)
     new = (old + torch.linalg.solve(gram, (rows.transpose(1, 2) @ rest).double())).float()
     conv.weight.copy_(new.reshape(conv.weight.shape))

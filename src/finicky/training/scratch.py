@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from finicky.backbones.backbone import IMAGENET_RGB
 from finicky.backbones.registry import ARCHITECTURES
 from finicky.data.folders import SampleTable, read_class_folders
 from finicky.errors import UsageError, nearest_names
-from finicky.files import atomic_path, read_json, write_json
+from finicky.files import atomic_path, read_json, sha256_file, write_json
 from finicky.progress import Progress, silent
 from finicky.spool import Spool
 from finicky.training.features import read_tiles
@@ -108,7 +109,12 @@ def train_backbone(
             f"{settings.size}"
         )
     table = read_class_folders(data, split_file=split_file, seed=settings.seed)
-    card = {"architecture": name, "settings": asdict(settings), "photos": len(table.samples)}
+    card = {
+        "architecture": name,
+        "settings": asdict(settings),
+        "photos": len(table.samples),
+        "data_sha256": _fingerprint(table),
+    }
     _claim(out, card, force)
     classes = sorted({s.label for s in table.samples})
     with Spool() as spool:
@@ -228,8 +234,19 @@ def _rows(table: SampleTable, split: str) -> np.ndarray:
     return np.array([i for i, s in enumerate(table.samples) if s.split == split])
 
 
+def _fingerprint(table: SampleTable) -> str:
+    """Of what was learnt from: every photo's bytes, class and split."""
+    digest = hashlib.sha256()
+    for sample in table.samples:
+        line = f"{sample.path.name}\n{sample.label}\n{sample.split}\n{sha256_file(sample.path)}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
 def _claim(out: Path, card: dict[str, Any], force: bool) -> None:
     path = out / CARD
+    if (out / "backbone.json").is_file() and not force and read_json(path) == card:
+        raise UsageError(f"{out} is finished: use it with --backbone, or --force to train again")
     if path.is_file() and read_json(path) != card:
         if not force:
             raise UsageError(

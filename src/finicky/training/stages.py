@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -99,10 +100,10 @@ def predict_from_file(
 
 def _rows(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             rows = file["splits"] == split
             found = file["features"][rows], file["labels"][rows], file["groups"][rows]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
         raise DataError(f"{path} was not written by finicky features: {error}") from error
     if not len(found[0]):
         raise DataError(f"{path} has no rows of split {split}")
