@@ -219,47 +219,63 @@ def _patches(x: Tensor, conv: nn.Conv2d, places: Tensor) -> Tensor:
     return torch.stack(parts, -1).flatten(0, 1).unflatten(-1, (height, width))
 
 
+@dataclass(frozen=True)
+class _Normal:
+    """The normal equations of a layer: what one pass over the rows tells about every ridge.
+
+    ``old`` weights ``(D, C)``; ``gram`` ``(D, D)`` of the inputs and ``cross`` ``(D, C)`` of inputs
+    and what the old weights leave over, both float64; ``centre`` and ``goal`` the means that the
+    bias takes up.
+    """
+
+    old: Tensor
+    gram: Tensor
+    cross: Tensor
+    centre: Tensor
+    goal: Tensor
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d, rows: Tensor, wanted: Tensor) -> _Normal:
+        """From ``(n, D)`` inputs and ``(n, C)`` wanted outputs."""
+        old = conv.weight.flatten(1).T
+        centre, goal = _centres(conv, rows, wanted)
+        rows = rows - centre
+        rest = wanted - goal - rows @ old
+        return cls(old, (rows.T @ rows).double(), (rows.T @ rest).double(), centre, goal)
+
+    def solve(self, ridge: float) -> tuple[Tensor, Tensor]:
+        """``(D, C)`` weights and ``(C,)`` bias; with an infinite ridge only the bias is new."""
+        new = self.old
+        if ridge < math.inf:
+            gram = self.gram.clone()
+            gram.diagonal().add_(float(gram.diagonal().mean()) * ridge + 1e-12)
+            change = torch.cholesky_solve(self.cross, torch.linalg.cholesky(gram))
+            new = (self.old + change).float()
+        return new, self.goal - self.centre @ new
+
+
 def _fit_plain(conv: nn.Conv2d, rows: Tensor, wanted: Tensor, held_out: int) -> None:
     """Weights that map ``(n, D)`` inputs onto ``(n, C)`` wanted outputs, near the old ones.
 
     The last ``held_out`` rows come from other tiles than the rest; they choose the ridge.
     """
-    old = conv.weight.flatten(1).T  # D, C
     seen = len(rows) - held_out
-    ridge = _choose_ridge(conv, old, rows[:seen], wanted[:seen], rows[seen:], wanted[seen:])
-    new, bias = _solve(conv, old, rows, wanted, ridge)
+    ridge = _choose_ridge(_Normal.of(conv, rows[:seen], wanted[:seen]), rows[seen:], wanted[seen:])
+    new, bias = _Normal.of(conv, rows, wanted).solve(ridge)
     conv.weight.copy_(new.T.reshape(conv.weight.shape))
     if conv.bias is not None:
         conv.bias.copy_(bias)
 
 
-def _choose_ridge(
-    conv: nn.Conv2d, old: Tensor, rows: Tensor, wanted: Tensor, unseen: Tensor, goal: Tensor
-) -> float:
+def _choose_ridge(fitted: _Normal, unseen: Tensor, goal: Tensor) -> float:
     """The ridge that comes nearest on unseen rows; infinite where the old weights do."""
     best, least = math.inf, math.inf
     for ridge in RIDGES:
-        new, bias = _solve(conv, old, rows, wanted, ridge)
+        new, bias = fitted.solve(ridge)
         error = float((unseen @ new + bias - goal).pow(2).mean())
         if error < least:
             best, least = ridge, error
     return best
-
-
-def _solve(
-    conv: nn.Conv2d, old: Tensor, rows: Tensor, wanted: Tensor, ridge: float
-) -> tuple[Tensor, Tensor]:
-    """``(D, C)`` weights and ``(C,)`` bias; with an infinite ridge only the bias is new."""
-    centre, goal = _centres(conv, rows, wanted)
-    new = old
-    if ridge < math.inf:
-        rows = rows - centre
-        rest = wanted - goal - rows @ old
-        gram = (rows.T @ rows).double()
-        gram.diagonal().add_(float(gram.diagonal().mean()) * ridge + 1e-12)
-        change = torch.cholesky_solve((rows.T @ rest).double(), torch.linalg.cholesky(gram))
-        new = (old + change).float()
-    return new, goal - centre @ new
 
 
 def _fit_depthwise(conv: nn.Conv2d, rows: Tensor, wanted: Tensor) -> None:
