@@ -70,7 +70,7 @@ def evaluate_candidate(
     trials = [
         _try(backbone, plan, data, settings, repair, reconstructor, progress) for repair in repairs
     ]
-    best = max(trials, key=lambda trial: trial.validation_f1)
+    best = max(trials, key=lambda trial: trial.validation_score)
     save_pruned(best.backbone, plan, here, size=settings.tile)
     best.heads.deployed.save(here / HEAD)
     _save_predictions(here / PREDICTIONS, data, best.by_seed, best.deployed)
@@ -93,7 +93,7 @@ def evaluate_candidate(
         "candidate": name,
         "method": plan.method,
         "repair": best.repair,
-        "repairs": {trial.repair: trial.validation_f1 for trial in trials},
+        "repairs": {trial.repair: trial.validation_score for trial in trials},
         "keep_ratio": plan.keep_ratio,
         **asdict(count(best.backbone.module, settings.tile)),
         "size_bytes": (here / ONNX).stat().st_size,
@@ -107,14 +107,17 @@ def evaluate_candidate(
 
 @dataclass(frozen=True)
 class _Trial:
-    """A cut network after one kind of repair, with its heads and what they answer."""
+    """A cut network after one kind of repair, with its heads and what they answer.
+
+    ``validation_score``: balanced accuracy on validation, mean over the head seeds.
+    """
 
     repair: str
     backbone: Backbone
     heads: Heads
     by_seed: np.ndarray
     deployed: np.ndarray
-    validation_f1: float
+    validation_score: float
 
 
 def _try(
@@ -137,8 +140,10 @@ def _try(
         by_seed = np.stack([head.probabilities(features) for head in heads.by_seed])
         deployed = heads.deployed.probabilities(features)
     rows = data.rows("validation")
-    f1 = np.mean([score_predictions(data.labels[rows], p[rows]).f1 for p in by_seed])
-    return _Trial(repair, smaller, heads, by_seed, deployed, float(np.nan_to_num(f1)))
+    # Not F1: where cracks are common it prefers calling everything a crack to a weak network.
+    found = [score_predictions(data.labels[rows], p[rows]).balanced_accuracy for p in by_seed]
+    score = float(np.nan_to_num(np.mean(found)))
+    return _Trial(repair, smaller, heads, by_seed, deployed, score)
 
 
 def train_heads(features: np.ndarray, data: TileSet, settings: SweepSettings) -> Heads:
