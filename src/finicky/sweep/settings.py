@@ -27,7 +27,8 @@ class SweepSettings:
         criterion: What ranks filters under ``finicky``.
         repair: ``reconstruct``: after the cut, fit each convolution to the unpruned responses on
             unlabelled training tiles; ``none``: leave the weights as they were; ``auto``: try
-            both, keep what has the better balanced accuracy on validation, but ``none`` for ``original``.
+            both and keep what has the better balanced accuracy on validation, but ``none`` for
+            ``original``.
         round_to: Under ``finicky``, channel counts from this number up become multiples of it,
             because processors work on so many channels at once.
         keep_ratios: In (0, 1); the unpruned network, 1, is always added.
