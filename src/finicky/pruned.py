@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from finicky.backbones import Backbone, load_backbone
+from finicky.backbones import Backbone, Preprocessing, load_backbone
 from finicky.classes import DEFAULT_CLASSES, ClassTable
 from finicky.data.pairs import UsablePairs, find_pairs, usable_pairs
 from finicky.importance import DEFAULT_CRITERION
@@ -19,7 +19,7 @@ from finicky.pruning import (
     PruningPlan,
     check_keep_ratio,
     count,
-    cut,
+    cut_backbone,
     restore,
     save_pruned,
 )
@@ -53,6 +53,14 @@ class PrunedModel:
         """``(N, 3, H, W)`` preprocessed float in, feature map out; frozen, in eval mode."""
         return self.backbone.module
 
+    @property
+    def whole(self) -> nn.Module:
+        """`module` and the classifier that the network came with, its inputs cut to match.
+
+        Gives ``(N, classes)``, as many as before; the same as `module` where there was none.
+        """
+        return self.backbone.whole
+
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``plan.json``; `finicky.load` reads them back."""
         save_pruned(self.backbone, self.plan, Path(folder), size=self.input_size)
@@ -70,13 +78,15 @@ def prune(
     target: Sequence[str] | None = None,
     classes: ClassTable = DEFAULT_CLASSES,
     weights: str | Path | None = None,
+    arch: str | None = None,
+    preprocessing: str | Preprocessing | None = None,
     input_size: int = 224,
     progress: Progress = silent,
 ) -> PrunedModel:
     """Cut a network to the filters whose response overlaps the masks best.
 
     Args:
-        backbone: A built-in name, a folder from ``finicky train-backbone``, or a `Backbone`.
+        backbone: A name or file, as `load_backbone` takes it, or a `Backbone`.
         photos: Folder of photos.
         masks: Folder of masks, each under its photo's relative path.
         keep_ratio: Share of channels that stays in every layer, in (0, 1].
@@ -88,6 +98,8 @@ def prune(
         target: Names of the classes that count as evidence; by default those of role target.
         classes: What the numbers in the masks mean.
         weights: Where the backbone's weights come from; see `load_backbone`.
+        arch: For a file of weights, their architecture.
+        preprocessing: What the network expects of photos, where its file does not say.
         input_size: Side in px that multiply-accumulates are counted for.
         progress: Told what is done of what.
 
@@ -100,7 +112,7 @@ def prune(
     """
     check_keep_ratio(keep_ratio)
     if not isinstance(backbone, Backbone):
-        backbone = load_backbone(backbone, weights=weights)
+        backbone = load_backbone(backbone, weights=weights, arch=arch, preprocessing=preprocessing)
     check_method(method, backbone)
     backbone.check_size(input_size)
     targets = classes.targets(target)
@@ -117,13 +129,13 @@ def prune(
         progress=progress,
     )
     plan = ranking.plan(keep_ratio, progress=progress)
-    smaller = cut(backbone.module, plan.decisions, input_size)
+    smaller = cut_backbone(backbone, plan.decisions, input_size)
     return PrunedModel(
-        backbone=backbone.with_module(smaller),
+        backbone=smaller,
         plan=plan,
         importance=ranking.scores,
         before=count(backbone.module, input_size),
-        after=count(smaller, input_size),
+        after=count(smaller.module, input_size),
         evidence=evidence,
         input_size=input_size,
     )

@@ -71,7 +71,15 @@ def test_flipped_byte_is_found(tmp_path: Path) -> None:
         ({"kept": 7}, "is damaged: AttributeError"),
         ({"kept": {"conv1": ["x"]}}, "is damaged: ValueError"),
         ({"roots": ["nowhere"]}, "root nowhere has no kept channels"),
-        ({"backbone": "resnet-of-mine"}, "resnet-of-mine, which is not built in"),
+        (
+            {"blueprint": {"kind": "builtin", "spec": {"name": "of-mine"}, "blob_sha256": None}},
+            "of-mine, which is not built in",
+        ),
+        (
+            {"blueprint": {"kind": "magic", "spec": {}, "blob_sha256": None}},
+            "no network of kind 'magic' is known, only builtin",
+        ),
+        ({"blueprint": 7}, "is damaged: its blueprint lacks"),
     ],
 )
 def test_damaged_plan_is_one_clear_line(tmp_path: Path, change: dict, text: str) -> None:

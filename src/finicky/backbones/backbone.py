@@ -8,7 +8,8 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from finicky.errors import UsageError
+from finicky.backbones.blueprint import Blueprint
+from finicky.errors import UsageError, nearest_names
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,22 @@ IMAGENET_RGB = Preprocessing("rgb", (123.675, 116.28, 103.53), (58.395, 57.12, 5
 # Caffe's: BGR, mean subtracted, no scaling; what Keras calls mode "caffe".
 CAFFE_BGR = Preprocessing("bgr", (103.939, 116.779, 123.68), (1.0, 1.0, 1.0))
 
+# What --preprocessing takes: for networks whose file does not say what they expect.
+PREPROCESSINGS: dict[str, Preprocessing] = {
+    "imagenet": IMAGENET_RGB,
+    "caffe": CAFFE_BGR,
+    "unit": Preprocessing("rgb", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
+    "signed": Preprocessing("rgb", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    "raw": Preprocessing("rgb", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+
+
+def find_preprocessing(name: str) -> Preprocessing:
+    """One of `PREPROCESSINGS`; an unknown name is a `UsageError` that lists the nearest."""
+    if name not in PREPROCESSINGS:
+        raise UsageError(f"no preprocessing named {name!r}. {nearest_names(name, PREPROCESSINGS)}")
+    return PREPROCESSINGS[name]
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -68,14 +85,19 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network without its classifier.
+    """A network's features, and beside them the classifier that it came with.
 
     Attributes:
-        name: The architecture's name, enough to build the same module with fresh weights.
+        name: What a person called it: an architecture, or a file.
         module: ``(N, 3, H, W)`` float in, ``(N, C, h, w)`` feature map out; in eval mode, frozen.
         preprocessing: What the weights expect.
         provenance: Where the weights came from.
         min_size: The smallest H and W that leave at least one pixel in the last map, in px.
+        blueprint: How to build the *unpruned* features and head again; ``None`` for a module of
+            your own, which `finicky.pruning.restore` then wants to be given.
+        head: ``(N, C, h, w)`` feature map in, ``(N, classes)`` out; ``None`` if there is none. Its
+            inputs follow the features when those are cut, its outputs are never cut.
+        head_size: The only H and W that the head takes, in px; ``None`` if it takes any.
     """
 
     name: str
@@ -83,10 +105,22 @@ class Backbone:
     preprocessing: Preprocessing
     provenance: Provenance
     min_size: int
+    blueprint: Blueprint | None = None
+    head: nn.Module | None = None
+    head_size: int | None = None
 
-    def with_module(self, module: nn.Module) -> Backbone:
-        """The same backbone around another (pruned) module, frozen and in eval mode."""
-        return replace(self, module=freeze(module))
+    @property
+    def whole(self) -> nn.Module:
+        """Features, then head: ``(N, 3, H, W)`` in, ``(N, classes)`` out; shares their layers."""
+        return self.module if self.head is None else Whole(self.module, self.head)
+
+    def with_module(self, module: nn.Module, head: nn.Module | None = None) -> Backbone:
+        """The same backbone around another (pruned) module and head, frozen and in eval mode.
+
+        The old head does not fit other features: without a new one there is none.
+        """
+        head = None if head is None else freeze(head)
+        return replace(self, module=freeze(module), head=head)
 
     def check_size(self, size: int) -> None:
         """Refuse tiles that would shrink to nothing."""
@@ -94,6 +128,19 @@ class Backbone:
             raise UsageError(
                 f"tile size for {self.name} must be at least {self.min_size} px, got {size}"
             )
+
+
+class Whole(nn.Module):
+    """Features and head as one network."""
+
+    def __init__(self, features: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.train(features.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
 
 
 def freeze(module: nn.Module) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,11 +11,19 @@ from torch import nn
 
 from finicky.backbones import weights as sources
 from finicky.backbones.alexnet import alexnet, alexnet_bn
-from finicky.backbones.backbone import IMAGENET_RGB, Backbone, Preprocessing, Provenance, freeze
+from finicky.backbones.backbone import (
+    IMAGENET_RGB,
+    Backbone,
+    Preprocessing,
+    Provenance,
+    find_preprocessing,
+    freeze,
+)
+from finicky.backbones.blueprint import Blueprint, Built, find_function
 from finicky.backbones.efficientnet import efficientnet_lite0
+from finicky.backbones.folder import CARD, load_folder
 from finicky.backbones.vgg import vgg16
 from finicky.errors import DataError, UsageError, nearest_names
-from finicky.files import read_json, sha256_file, write_json
 
 
 @dataclass(frozen=True)
@@ -53,27 +61,110 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+# Files by the end of their name, longest first: the reader, and what to call it.
+READERS: dict[str, tuple[str, str]] = {
+    ".weights.h5": ("finicky.backbones.keras:load", "Keras files"),
+    ".h5": ("finicky.backbones.keras:load", "Keras files"),
+    ".hdf5": ("finicky.backbones.keras:load", "Keras files"),
+    ".keras": ("finicky.backbones.keras:load", "Keras files"),
+    ".onnx": ("finicky.backbones.onnx_graph:load", "ONNX files"),
+    ".pt2": ("finicky.backbones.program:load", "exported PyTorch programs"),
+}
+STATE_DICTS = (".pt", ".pth", ".safetensors")
+_PREFIXES = ("torchvision:", "timm:")
+
+
 def build_module(name: str) -> nn.Module:
     """A built-in architecture with fresh weights, in eval mode and frozen."""
     return freeze(_architecture(name).build())
 
 
-def load_backbone(name: str | Path, *, weights: str | Path | None = None) -> Backbone:
+def build_builtin(blueprint: Blueprint) -> Built:
+    """A built-in architecture by its blueprint."""
+    name = blueprint.spec.get("name")
+    if name not in ARCHITECTURES:
+        raise DataError(f"the network is of architecture {name}, which is not built in")
+    return build_module(name), None
+
+
+def builtin_blueprint(name: str) -> Blueprint:
+    """The blueprint of a built-in architecture."""
+    return Blueprint("builtin", {"name": name})
+
+
+def load_backbone(
+    name: str | Path,
+    *,
+    weights: str | Path | None = None,
+    arch: str | None = None,
+    preprocessing: str | Preprocessing | None = None,
+) -> Backbone:
     """The backbone that a person named, ready to run.
 
     Args:
-        name: A built-in name, or a folder that `save_backbone` wrote.
-        weights: ``None`` for the weights that a pip package ships; a file (torchvision checkpoint
-            of the same architecture); ``"download"`` for torchvision's, fetched and checked; or
-            ``"random"`` for fresh ones (seed 0), which see nothing and serve for tests.
+        name: A built-in name, ``torchvision:NAME``, ``timm:NAME``, a folder that `save_backbone`
+            wrote, or a file: ``.onnx``, Keras' ``.h5``, ``.keras`` and ``.weights.h5``, ``.pt2``,
+            or a state dict (``.pt``, ``.pth``, ``.safetensors``) with ``arch``.
+        weights: For names. ``None`` for the weights that a pip package ships; a file (checkpoint
+            of the same architecture); ``"download"`` for the published ones, fetched and checked;
+            or ``"random"`` for fresh ones (seed 0), which see nothing and serve for tests.
+        arch: For state dicts: the name of their architecture.
+        preprocessing: What the network expects of photos, one of `PREPROCESSINGS`, where the name
+            or file does not say, or says it wrongly.
 
     Raises:
         UsageError: Unknown name, or no weights are shipped for it and none were given.
-        MissingDependencyError: The pip package with the weights is not installed.
+        MissingDependencyError: A pip package, with the weights or the reader, is not installed.
+        UnsupportedModelError: The network cannot be used, and why.
     """
-    if Path(name, "backbone.json").is_file():
-        return _load_folder(Path(name))
-    architecture = _architecture(str(name))
+    if isinstance(preprocessing, str):
+        preprocessing = find_preprocessing(preprocessing)
+    text = str(name)
+    if not text.startswith(_PREFIXES) and _is_file(text):
+        return _load_file(Path(name), weights, arch, preprocessing)
+    if arch is not None:
+        raise UsageError(
+            f"--arch says what a file of weights belongs to; {text} is no such file. For an "
+            "architecture by name, pass its weights with --weights"
+        )
+    if text.startswith(_PREFIXES):
+        load = find_function("finicky.backbones.zoo:load", "torchvision and timm names")
+        found: Backbone = load(text, weights=weights)
+    elif Path(name, CARD).is_file():
+        found = load_folder(Path(name))
+    else:
+        found = _load_builtin(text, weights)
+    return found if preprocessing is None else replace(found, preprocessing=preprocessing)
+
+
+def _is_file(name: str) -> bool:
+    return name.lower().endswith((*READERS, *STATE_DICTS))
+
+
+def _load_file(
+    path: Path, weights: str | Path | None, arch: str | None, preprocessing: Preprocessing | None
+) -> Backbone:
+    if not path.is_file():
+        raise UsageError(f"no file {path}")
+    if weights is not None:
+        raise UsageError(f"{path.name} brings its own weights: leave --weights out")
+    lower = path.name.lower()
+    if lower.endswith(STATE_DICTS) or (lower.endswith(".weights.h5") and arch is not None):
+        if arch is None:
+            raise UsageError(
+                f"{path.name} holds weights and no architecture: say which with --arch, such as "
+                "--arch torchvision:resnet18"
+            )
+        load = find_function("finicky.backbones.checkpoint:load", "state dicts")
+        return load(path, arch=arch, preprocessing=preprocessing)
+    if arch is not None:
+        raise UsageError(f"{path.name} brings its own architecture: leave --arch out")
+    place, what = next(reader for end, reader in READERS.items() if lower.endswith(end))
+    return find_function(place, what)(path, preprocessing=preprocessing)
+
+
+def _load_builtin(name: str, weights: str | Path | None) -> Backbone:
+    architecture = _architecture(name)
     if weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -81,55 +172,16 @@ def load_backbone(name: str | Path, *, weights: str | Path | None = None) -> Bac
         loaded = IMAGENET_RGB, Provenance("random weights, seed 0", "none")
     else:
         module = architecture.build()
-        loaded = _fill(module, str(name), architecture, weights)
-    return Backbone(str(name), freeze(module), *loaded, architecture.min_size)
-
-
-def save_backbone(backbone: Backbone, folder: Path) -> None:
-    """Write ``model.safetensors`` and, last, ``backbone.json`` with the hash of the former."""
-    from safetensors.torch import save_file
-
-    from finicky.files import atomic_path
-
-    tensors = {k: v.contiguous() for k, v in backbone.module.state_dict().items()}
-    with atomic_path(folder / "model.safetensors") as temporary:
-        save_file(tensors, temporary)
-    card = {
-        "format": "finicky-backbone",
-        "version": 1,
-        "architecture": backbone.name,
-        "preprocessing": backbone.preprocessing.to_json(),
-        "provenance": backbone.provenance.to_json(),
-        "sha256": sha256_file(folder / "model.safetensors"),
-    }
-    write_json(folder / "backbone.json", card)
-
-
-def _load_folder(folder: Path) -> Backbone:
-    card = read_json(folder / "backbone.json")
-    path = folder / "model.safetensors"
-    try:
-        name, digest = card["architecture"], card["sha256"]
-        preprocessing = Preprocessing.from_json(card["preprocessing"])
-        provenance = Provenance.from_json(card["provenance"])
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{folder / 'backbone.json'} lacks {error}: write it again") from error
-    tensors = sources.read_tensors(path)
-    if sha256_file(path) != digest:
-        raise DataError(f"{path} is not the file that backbone.json describes: its hash differs")
-    module = _architecture(name).build()
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise DataError(f"{path} does not fit {name}: {str(error).splitlines()[0]}") from error
-    return Backbone(name, freeze(module), preprocessing, provenance, _architecture(name).min_size)
+        loaded = _fill(module, name, architecture, weights)
+    blueprint = builtin_blueprint(name)
+    return Backbone(name, freeze(module), *loaded, architecture.min_size, blueprint)
 
 
 def _architecture(name: str) -> Architecture:
     if name not in ARCHITECTURES:
         raise UsageError(
-            f"no backbone named {name!r}. {nearest_names(name, ARCHITECTURES)} "
-            "A folder written by finicky train-backbone works too."
+            f"no backbone named {name!r}. {nearest_names(name, ARCHITECTURES)} torchvision:NAME, "
+            "timm:NAME, a model file and a folder written by finicky train-backbone work too."
         )
     return ARCHITECTURES[name]
 

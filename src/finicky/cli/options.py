@@ -16,15 +16,17 @@ BackboneName = Annotated[
     str,
     typer.Option(
         "--backbone",
-        help="vgg16, alexnet, alexnet-bn, efficientnet-lite0, or a folder written by "
-        "train-backbone.",
+        help="vgg16, alexnet, alexnet-bn, efficientnet-lite0; torchvision:NAME or timm:NAME; a "
+        "file (.onnx, .h5, .keras, .pt2; .pt, .pth or .safetensors with --arch); or a folder "
+        "written by train-backbone.",
     ),
 ]
 ProjectBackbone = Annotated[
     str | None,
     typer.Option(
         "--backbone",
-        help="As for prune: vgg16, alexnet, ... or a folder; default: the project's, or vgg16.",
+        help="As for prune: vgg16, torchvision:NAME, a file or a folder; default: the "
+        "project's, or vgg16.",
     ),
 ]
 WeightsSource = Annotated[
@@ -32,6 +34,22 @@ WeightsSource = Annotated[
     typer.Option(
         "--weights",
         help="A checkpoint file, 'download', or 'random'; default: those that a pip package ships.",
+    ),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        "--arch",
+        help="Architecture of a file that holds only weights, such as torchvision:resnet18.",
+    ),
+]
+PreprocessingName = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocessing",
+        help="What the network expects of photos: imagenet (RGB, mean and deviation), caffe (BGR, "
+        "mean), unit (0 to 1), signed (-1 to 1) or raw (0 to 255). Default: what its name or file "
+        "says.",
     ),
 ]
 Method = Annotated[

@@ -35,6 +35,8 @@ def prune(
     ] = 1,
     target: options.Target = None,
     weights: options.WeightsSource = None,
+    arch: options.Arch = None,
+    preprocessing: options.PreprocessingName = None,
     size: Annotated[int, typer.Option(help="Side in px that MACs are counted for.")] = 224,
     force: options.Force = False,
     as_json: options.AsJson = False,
@@ -57,6 +59,8 @@ def prune(
             round_to=round_to,
             target=target,
             weights=weights,
+            arch=arch,
+            preprocessing=preprocessing,
             input_size=size,
             progress=progress,
         )

@@ -56,6 +56,8 @@ def run(
     ] = None,
     backbone: options.ProjectBackbone = None,
     weights: options.WeightsSource = None,
+    arch: options.Arch = None,
+    preprocessing: options.PreprocessingName = None,
     method: options.Method = "finicky",
     criterion: options.Criterion = "quantile-iou",
     repair: Annotated[
@@ -109,6 +111,8 @@ def run(
     settings = SweepSettings(
         backbone=backbone or opened.backbone,
         weights=weights,
+        arch=arch,
+        preprocessing=preprocessing,
         method=method,
         criterion=criterion,
         repair=repair,

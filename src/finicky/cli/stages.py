@@ -31,6 +31,8 @@ def features(
     tile: options.TileSize = 96,
     target: Annotated[str, typer.Option(help="Name of the class to find.")] = "crack",
     weights: options.WeightsSource = None,
+    arch: options.Arch = None,
+    preprocessing: options.PreprocessingName = None,
     split_file: Annotated[
         Path | None, typer.Option(help="CSV with image, split and group, for plain class folders.")
     ] = None,
@@ -48,6 +50,8 @@ def features(
             tile=tile,
             target=target,
             weights=weights,
+            arch=arch,
+            preprocessing=preprocessing,
             split_file=split_file,
             seed=seed,
             progress=progress,

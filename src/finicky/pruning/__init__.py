@@ -11,7 +11,7 @@ from finicky.pruning.plan import (
     plan_from_scores,
 )
 from finicky.pruning.store import restore, save_pruned
-from finicky.pruning.surgery import cut
+from finicky.pruning.surgery import cut, cut_backbone, cut_both
 
 __all__ = [
     "METHODS",
@@ -21,6 +21,8 @@ __all__ = [
     "check_keep_ratio",
     "count",
     "cut",
+    "cut_backbone",
+    "cut_both",
     "find_groups",
     "group_scores",
     "keep_count",

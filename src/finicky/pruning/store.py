@@ -1,4 +1,4 @@
-"""A pruned network on disk: ``plan.json`` and ``model.safetensors``, and back, bit for bit."""
+"""A pruned network on disk: ``plan.json`` and its weights, and back, bit for bit."""
 
 from __future__ import annotations
 
@@ -6,36 +6,40 @@ from pathlib import Path
 
 from torch import nn
 
-from finicky.backbones import Backbone, Preprocessing, Provenance, build_module, freeze
-from finicky.backbones.registry import ARCHITECTURES
-from finicky.backbones.weights import read_tensors
+from finicky.backbones import Backbone, Preprocessing, Provenance, build, freeze
+from finicky.backbones.folder import (
+    HEAD,
+    MODEL,
+    fill_saved,
+    read_blueprint,
+    save_weights,
+    smallest_size,
+)
 from finicky.errors import DataError
-from finicky.files import atomic_path, read_json, sha256_file, write_json
+from finicky.files import read_json, write_json
 from finicky.pruning.plan import PruningPlan
-from finicky.pruning.surgery import cut
+from finicky.pruning.surgery import cut, cut_both
 
-PLAN, MODEL = "plan.json", "model.safetensors"
+PLAN = "plan.json"
 
 
 def save_pruned(backbone: Backbone, plan: PruningPlan, folder: Path, *, size: int) -> None:
     """Write a pruned backbone; ``plan.json`` comes last and holds the hash of the weights.
 
     Args:
-        backbone: Around the pruned module.
+        backbone: Around the pruned module, with the blueprint of the unpruned one.
         plan: What was kept.
         folder: Made if it is not there.
         size: Side in px of the tiles that the network is meant for.
     """
-    from safetensors.torch import save_file
-
-    tensors = {name: t.contiguous() for name, t in backbone.module.state_dict().items()}
-    with atomic_path(folder / MODEL) as temporary:
-        save_file(tensors, temporary)
     value = plan.to_json() | {
         "input_size": size,
+        "min_size": backbone.min_size,
+        "head_size": backbone.head_size,
         "preprocessing": backbone.preprocessing.to_json(),
         "provenance": backbone.provenance.to_json(),
-        "weights_sha256": sha256_file(folder / MODEL),
+        "blueprint": backbone.blueprint and backbone.blueprint.save(folder),
+        **save_weights(backbone, folder),
     }
     write_json(folder / PLAN, value)
 
@@ -45,37 +49,42 @@ def restore(folder: Path, *, module: nn.Module | None = None) -> tuple[Backbone,
 
     Args:
         folder: As `save_pruned` wrote it.
-        module: The unpruned network, with any weights, where the plan's backbone is not built in.
+        module: The unpruned features, with any weights, instead of those that the folder's
+            blueprint builds.
 
     Raises:
         DataError: A file is missing or damaged, or the two do not belong together.
     """
     folder = Path(folder)
-    value = read_json(folder / PLAN)
-    plan = PruningPlan.from_json(value, str(folder / PLAN))
-    tensors = read_tensors(folder / MODEL)
-    if sha256_file(folder / MODEL) != value.get("weights_sha256"):
-        raise DataError(f"{folder / MODEL} is not the file that {PLAN} describes: its hash differs")
+    origin = folder / PLAN
+    value = read_json(origin)
+    plan = PruningPlan.from_json(value, str(origin))
+    blueprint = read_blueprint(value, plan.backbone, folder, origin)
+    head: nn.Module | None = None
     if module is None:
-        if plan.backbone not in ARCHITECTURES:
+        if blueprint is None:
             raise DataError(
-                f"{folder / PLAN} belongs to {plan.backbone}, which is not built in: "
-                "pass the unpruned network as module="
+                f"{origin} has no blueprint of {plan.backbone}: pass the unpruned "
+                "network as module="
             )
-        module = build_module(plan.backbone)
-    size = int(value["input_size"])
-    smaller = cut(module, plan.decisions, size)
-    try:
-        smaller.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise DataError(f"{folder / MODEL} does not fit {PLAN}: {reason}") from error
-    minimum = ARCHITECTURES[plan.backbone].min_size if plan.backbone in ARCHITECTURES else 1
+        module, head = build(blueprint)
+    if value.get("classifier_sha256") is None:
+        head = None
+    size, head_size = int(value["input_size"]), value.get("head_size")
+    if head is None:
+        module = cut(module, plan.decisions, size)
+    else:
+        module, head = cut_both(module, head, plan.decisions, head_size or size)
+        fill_saved(head, folder / HEAD, value["classifier_sha256"], origin)
+    fill_saved(module, folder / MODEL, value.get("weights_sha256"), origin)
     backbone = Backbone(
         plan.backbone,
-        freeze(smaller),
+        freeze(module),
         Preprocessing.from_json(value["preprocessing"]),
         Provenance.from_json(value["provenance"]),
-        minimum,
+        smallest_size(value, plan.backbone),
+        blueprint,
+        None if head is None else freeze(head),
+        head_size,
     )
     return backbone, plan

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from finicky.backbones import convolutions, freeze
+from finicky.backbones import Backbone, Whole, convolutions, freeze
 from finicky.errors import FinickyError, UsageError
 from finicky.pruning.groups import trace
 
@@ -30,15 +30,61 @@ def cut(module: nn.Module, keep: Mapping[str, Sequence[int]], size: int) -> nn.M
         FinickyError: The result does not add up; nothing is returned then.
     """
     smaller = deepcopy(module)
-    graph = trace(smaller, size)
-    layers = convolutions(smaller, size)
+    _cut_all(smaller, smaller, keep, size)
+    return freeze(smaller)
+
+
+def cut_both(
+    module: nn.Module, head: nn.Module, keep: Mapping[str, Sequence[int]], size: int
+) -> tuple[nn.Module, nn.Module]:
+    """As `cut`, and with it the inputs of the head that follows; the head's outputs stay.
+
+    Args:
+        module: The unpruned features.
+        head: What turns their map into the classes.
+        keep: As for `cut`: convolutions of the features.
+        size: Side of the trial input in px, one that the head takes.
+
+    Returns:
+        Smaller copies of both.
+    """
+    smaller = Whole(deepcopy(module), deepcopy(head))
+    classes = _answer(smaller, size).shape
+    _cut_all(smaller, smaller.features, keep, size)
+    if _answer(smaller, size).shape != classes:
+        raise FinickyError(
+            f"cutting changed the network's output from {tuple(classes)}: its classes are tied to "
+            "channels that the plan cuts"
+        )
+    freeze(smaller)
+    return smaller.features, smaller.head
+
+
+def cut_backbone(backbone: Backbone, keep: Mapping[str, Sequence[int]], size: int) -> Backbone:
+    """The same backbone, cut; its head, if it has one, is cut with it and gives the same classes.
+
+    Args:
+        backbone: Unpruned.
+        keep: As for `cut`.
+        size: Side of the trial input in px.
+    """
+    if backbone.head is None:
+        return backbone.with_module(cut(backbone.module, keep, size))
+    both = cut_both(backbone.module, backbone.head, keep, backbone.head_size or size)
+    return backbone.with_module(*both)
+
+
+def _cut_all(
+    whole: nn.Module, features: nn.Module, keep: Mapping[str, Sequence[int]], size: int
+) -> None:
+    graph = trace(whole, size)
+    layers = convolutions(features, size)
     for name, channels in keep.items():
         if name not in layers:
             raise UsageError(f"the plan cuts {name}, which this network does not have")
         _cut_one(graph, layers[name], name, channels)
-    freeze(smaller)
-    _check(smaller, keep, size)
-    return smaller
+    freeze(whole)
+    _check(features, keep, size)
 
 
 def _cut_one(graph, layer: nn.Conv2d, name: str, channels: Sequence[int]) -> None:  # type: ignore[no-untyped-def]
@@ -58,14 +104,17 @@ def _cut_one(graph, layer: nn.Conv2d, name: str, channels: Sequence[int]) -> Non
     group.prune()
 
 
-def _check(module: nn.Module, keep: Mapping[str, Sequence[int]], size: int) -> None:
-    """Channel counts add up, and one forward pass runs."""
+def _answer(module: nn.Module, size: int) -> Tensor:
     try:
         with torch.inference_mode():
-            output = module(torch.zeros(1, 3, size, size))
+            return module(torch.zeros(1, 3, size, size))
     except RuntimeError as error:
-        raise FinickyError(f"the cut network does not run: {error}") from error
-    if not torch.isfinite(output).all():
+        raise FinickyError(f"the network does not run on {size} px: {error}") from error
+
+
+def _check(module: nn.Module, keep: Mapping[str, Sequence[int]], size: int) -> None:
+    """Channel counts add up, and one forward pass runs."""
+    if not torch.isfinite(_answer(module, size)).all():
         raise FinickyError("the cut network answers a black photo with NaN or infinity")
     layers = dict(module.named_modules())
     for name, channels in keep.items():

@@ -43,7 +43,12 @@ def write_run_gallery(
         return None
     told = read_json(run / RUN)
     conditions, training = told["conditions"], set(told["photos"]["train"])
-    backbone = load_backbone(conditions["backbone"], weights=conditions["weights"])
+    backbone = load_backbone(
+        conditions["backbone"],
+        weights=conditions["weights"],
+        arch=conditions.get("arch"),
+        preprocessing=conditions.get("preprocessing"),
+    )
     if backbone.provenance.sha256 != conditions["weights_sha256"]:
         raise DataError(
             f"the weights of {backbone.name} are not those of {printable(run)}: run it again"

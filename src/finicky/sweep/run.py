@@ -56,7 +56,12 @@ def run_sweep(
         UsageError: The folder is taken, or a setting is out of range.
         DataError: The photos do not suffice, or no candidate keeps the limits.
     """
-    backbone = load_backbone(settings.backbone, weights=settings.weights)
+    backbone = load_backbone(
+        settings.backbone,
+        weights=settings.weights,
+        arch=settings.arch,
+        preprocessing=settings.preprocessing,
+    )
     backbone.check_size(settings.tile)
     check_method(settings.method, backbone)
     evidence = gather_evidence(project, settings, progress=progress)

@@ -21,8 +21,10 @@ class SweepSettings:
     """Everything that a sweep's numbers depend on, besides the data.
 
     Attributes:
-        backbone: Name or folder; see `load_backbone`.
+        backbone: Name, folder or file; see `load_backbone`.
         weights: Where its weights come from; ``None``: a pip package.
+        arch: For a file of weights, their architecture.
+        preprocessing: What the network expects of photos, where its file does not say.
         method: ``finicky`` or ``original``.
         criterion: What ranks filters under ``finicky``.
         repair: ``reconstruct``: after the cut, fit each convolution to the unpruned responses on
@@ -45,6 +47,8 @@ class SweepSettings:
 
     backbone: str = "vgg16"
     weights: str | None = None
+    arch: str | None = None
+    preprocessing: str | None = None
     method: str = "finicky"
     criterion: str = DEFAULT_CRITERION
     repair: str = "auto"

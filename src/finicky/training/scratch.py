@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from finicky.backbones import Backbone, Provenance, build_module, freeze, save_backbone
+from finicky.backbones import (
+    Backbone,
+    Provenance,
+    build_module,
+    builtin_blueprint,
+    freeze,
+    save_backbone,
+)
 from finicky.backbones.backbone import IMAGENET_RGB
 from finicky.backbones.registry import ARCHITECTURES
 from finicky.data.folders import SampleTable, read_class_folders
@@ -296,7 +303,12 @@ def _finish(name: str, data: Path, out: Path, state: _State, settings: ScratchSe
     )
     provenance = Provenance(source, "as the training photos allow")
     backbone = Backbone(
-        name, freeze(module), IMAGENET_RGB, provenance, ARCHITECTURES[name].min_size
+        name,
+        freeze(module),
+        IMAGENET_RGB,
+        provenance,
+        ARCHITECTURES[name].min_size,
+        builtin_blueprint(name),
     )
     save_backbone(backbone, out)
     (out / CHECKPOINT).unlink(missing_ok=True)

@@ -29,6 +29,8 @@ def write_features(
     tile: int = 96,
     target: str = "crack",
     weights: str | Path | None = None,
+    arch: str | None = None,
+    preprocessing: str | None = None,
     split_file: Path | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -42,13 +44,13 @@ def write_features(
         kind: See `Features`.
         tile: Side in px that tiles are brought to.
         target: The class with label 1.
-        weights: See `load_backbone`.
+        weights: See `load_backbone`, as for ``arch`` and ``preprocessing``.
         split_file: See `read_class_folders`.
         seed: Of the splits, where the folders have none.
         progress: Told of each tile and batch.
     """
     pooling = Features(kind)  # type: ignore[arg-type]
-    backbone = load_model(model, weights=weights)
+    backbone = load_model(model, weights=weights, arch=arch, preprocessing=preprocessing)
     backbone.check_size(tile)
     samples = read_class_folders(tiles, split_file=split_file, seed=seed).samples
     labels = sorted({s.label for s in samples})
@@ -69,11 +71,17 @@ def write_features(
         return vectors.shape[0], vectors.shape[1]
 
 
-def load_model(model: str | Path, *, weights: str | Path | None = None) -> Backbone:
-    """A pruned network from its folder, or an unpruned one by name."""
+def load_model(
+    model: str | Path,
+    *,
+    weights: str | Path | None = None,
+    arch: str | None = None,
+    preprocessing: str | None = None,
+) -> Backbone:
+    """A pruned network from its folder, or an unpruned one by name or file."""
     if Path(model, "plan.json").is_file():
         return restore(Path(model))[0]
-    return load_backbone(model, weights=weights)
+    return load_backbone(model, weights=weights, arch=arch, preprocessing=preprocessing)
 
 
 def train_from_file(vectors: Path, *, seed: int = 0) -> LogisticHead:
