@@ -17,6 +17,7 @@ from labeler_helpers import free_port, make_project
 
 from finicky.errors import DataError, UsageError
 from finicky.labeler.guard import Keys, cookie_name
+from finicky.labeler.owner import remember
 from finicky.labeler.server import ServerOptions, bind, check_host, make_app
 
 SECRET = "the inspector's private file"
@@ -312,7 +313,8 @@ def test_a_project_keeps_its_port(tmp_path: Path) -> None:
     place = make_project(tmp_path / "p")
     first = bind(place, ServerOptions())
     port = first.getsockname()[1]
-    with pytest.raises(DataError, match="running already"):
+    remember(place, port=port)
+    with pytest.raises(DataError, match="another --port"):
         bind(place, ServerOptions())
     first.close()
     again = bind(place, ServerOptions())

@@ -5,15 +5,15 @@ from __future__ import annotations
 import socket
 import webbrowser
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 
 from finicky.errors import DataError, UsageError
-from finicky.files import read_json, write_json
 from finicky.labeler.guard import LOOPBACK, OPEN_PATH, App, Guard, Keys
+from finicky.labeler.owner import last_port, remember, sole_owner
 from finicky.labeler.pictures import Pictures
 from finicky.labeler.proposals.proposer import Proposer
 from finicky.labeler.routes import Desk, make_routes
@@ -89,13 +89,25 @@ def serve(
 
     Raises:
         UsageError: The address is not loopback and that was not allowed.
-        DataError: The address cannot be listened on.
+        DataError: The address cannot be listened on, or another labeler has this project open.
     """
+    check_host(options)
+    with sole_owner(workplace):
+        _serve(workplace, options, open_browser=open_browser, announce=announce)
+
+
+def _serve(
+    workplace: Workplace,
+    options: ServerOptions,
+    *,
+    open_browser: bool,
+    announce: Callable[[str], None],
+) -> None:
     import uvicorn
 
-    check_host(options)
     listener = bind(workplace, options)
     port = listener.getsockname()[1]
+    remember(workplace, port=port)
     keys = Keys()
     app = make_app(workplace, keys=keys, port=port, options=options)
 
@@ -141,20 +153,11 @@ def bind(workplace: Workplace, options: ServerOptions) -> socket.socket:
     """A listening socket: on the wanted port, on the project's last one, or, at first, on any.
 
     Raises:
-        DataError: That port is taken, most likely by a labeler of this project.
+        DataError: That port is taken.
     """
     if options.port is not None:
         return _bound(options.host, options.port)
-    memory = workplace.state / "labeler.json"
-    last = 0
-    with suppress(DataError, KeyError, TypeError, ValueError):
-        last = int(read_json(memory)["port"])
-    if last:
-        return _bound(options.host, last)
-    listener = _bound(options.host, 0)
-    with suppress(DataError):  # a folder that cannot be written is reported with the first stroke
-        write_json(memory, {"port": listener.getsockname()[1]})
-    return listener
+    return _bound(options.host, last_port(workplace) or 0)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -169,7 +172,7 @@ def _bound(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         raise DataError(
-            f"cannot listen on {host}:{port}: {error}. Is the labeler running already? "
-            "Close it, or choose another --port."
+            f"cannot listen on {host}:{port}: {error}. Another program may have "
+            "it; close that, or choose another --port."
         ) from error
     return listener
