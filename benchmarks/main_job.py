@@ -18,10 +18,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from finicky.evaluation import bootstrap_difference, environment
+from finicky.evaluation import bootstrap_difference
 from finicky.project import Project
 from finicky.sweep import COLUMNS, SweepSettings, run_sweep
 from finicky.sweep.candidate import read_predictions
+from finicky.timing import environment
 
 PAIRED = ("difference", "difference_low", "difference_high", "seconds")
 

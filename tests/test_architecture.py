@@ -18,8 +18,8 @@ DOCUMENT = PACKAGE.parent.parent / "docs" / "architecture.md"
 # Higher may import lower; a room may import itself; rooms on one floor do not know each other.
 FLOORS = (
     ("errors", "_version"),
-    ("files", "classes", "progress", "tiling", "images", "spool"),
-    ("masks",),
+    ("files", "classes", "progress", "tiling", "images", "spool", "web"),
+    ("masks", "timing"),
     ("project",),
     ("data",),
     ("backbones",),

@@ -16,9 +16,9 @@ import uvicorn
 from labeler_helpers import free_port, make_project
 
 from finicky.errors import DataError, UsageError
-from finicky.labeler.guard import Keys, cookie_name
 from finicky.labeler.owner import remember
-from finicky.labeler.server import ServerOptions, bind, check_host, make_app
+from finicky.labeler.server import ServerOptions, bind, make_app
+from finicky.web import Keys, check_address, cookie_name
 
 SECRET = "the inspector's private file"
 
@@ -323,9 +323,9 @@ def test_a_project_keeps_its_port(tmp_path: Path) -> None:
 
 
 def test_other_addresses_need_to_be_asked_for() -> None:
-    check_host(ServerOptions())
+    check_address(ServerOptions())
     with pytest.raises(UsageError, match="--allow-remote"):
-        check_host(ServerOptions(host="192.168.1.20"))
+        check_address(ServerOptions(host="192.168.1.20"))
     with pytest.raises(UsageError, match="name the one"):
-        check_host(ServerOptions(host="0.0.0.0", allow_remote=True))
-    check_host(ServerOptions(host="192.168.1.20", allow_remote=True))
+        check_address(ServerOptions(host="0.0.0.0", allow_remote=True))
+    check_address(ServerOptions(host="192.168.1.20", allow_remote=True))

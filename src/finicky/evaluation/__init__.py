@@ -1,13 +1,6 @@
-"""Quality with intervals, latency in turn, and the conditions of both."""
+"""Quality of predictions, each number with its interval."""
 
-from finicky.evaluation.conditions import environment
 from finicky.evaluation.intervals import Interval, bootstrap_difference, bootstrap_metrics
-from finicky.evaluation.latency import (
-    LatencyComparison,
-    LatencyReport,
-    LatencyStats,
-    measure_in_turn,
-)
 from finicky.evaluation.metrics import (
     METRICS,
     ConfusionMatrix,
@@ -20,14 +13,9 @@ __all__ = [
     "METRICS",
     "ConfusionMatrix",
     "Interval",
-    "LatencyComparison",
-    "LatencyReport",
-    "LatencyStats",
     "QualityMetrics",
     "bootstrap_difference",
     "bootstrap_metrics",
     "confusion",
-    "environment",
-    "measure_in_turn",
     "score_predictions",
 ]

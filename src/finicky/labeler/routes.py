@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Awaitable, Callable
@@ -18,18 +17,18 @@ from starlette.routing import Route
 from finicky._version import __version__
 from finicky.errors import FinickyError, UsageError
 from finicky.labeler import patches
-from finicky.labeler.guard import OPEN_PATH, Keys, cookie_name
 from finicky.labeler.pictures import Pictures
 from finicky.labeler.proposals.proposer import Box, Proposer
 from finicky.labeler.states import States
 from finicky.labeler.static import asset
 from finicky.labeler.store import Author, ConflictError, MaskStore, StoredMask
 from finicky.labeler.workplace import Photo, Workplace
+from finicky.web.guard import OPEN_PATH, Keys, cookie_name
+from finicky.web.requests import read_body, read_json
 
 # A batch of strokes, to which comes what a single one may take: a run of 4 bytes for each pixel.
 MAX_BATCH_BYTES = 16_000_000
 BYTES_PER_PIXEL = 5
-MAX_JSON_BYTES = 64_000
 _SESSION = re.compile(r"[A-Za-z0-9-]{8,64}")
 _VERSION = re.compile(r"[0-9a-f]{0,64}")
 
@@ -51,7 +50,7 @@ class Desk:
 
 
 def make_routes(desk: Desk) -> list[Route]:
-    """All routes; each one is guarded by `finicky.labeler.guard.Guard`."""
+    """All routes; each one is guarded by `finicky.web.guard.Guard`."""
 
     def get(path: str, handler: Callable[[Desk, Request], Awaitable[Response]]) -> Route:
         return Route(path, _told(desk, handler), methods=["GET"])
@@ -214,7 +213,7 @@ async def _version(desk: Desk, request: Request) -> Response:
 async def _save(desk: Desk, request: Request) -> Response:
     photo = _photo(desk, request)
     author = _author(request)
-    body = await _body(request, _most_bytes(photo))
+    body = await read_body(request, _most_bytes(photo))
     stored = await run_in_threadpool(desk.store.save, photo, body, author)
     state = desk.states.get(photo)
     if state.status == "todo":
@@ -226,7 +225,7 @@ async def _conflict(desk: Desk, request: Request) -> Response:
     photo = _photo(desk, request)
     session = _matching(request.headers.get("x-finicky-session", ""), _SESSION)
     whole = request.query_params.get("whole") == "1"
-    body = await _body(request, _most_bytes(photo))
+    body = await read_body(request, _most_bytes(photo))
     keep = partial(desk.store.keep_copy, whole=whole, name=session[:8])
     path = await run_in_threadpool(keep, photo, body)
     return JSONResponse({"kept": path.relative_to(desk.workplace.root).as_posix()})
@@ -234,7 +233,7 @@ async def _conflict(desk: Desk, request: Request) -> Response:
 
 async def _state(desk: Desk, request: Request) -> Response:
     photo = _photo(desk, request)
-    value = await _json(request)
+    value = await read_json(request)
     status, note = value.get("status"), value.get("note")
     if not isinstance(status, str | None) or not isinstance(note, str | None):
         raise UsageError("status and note must be text")
@@ -311,24 +310,3 @@ def _matching(value: str, pattern: re.Pattern[str]) -> str:
 
 def _most_bytes(photo: Photo) -> int:
     return MAX_BATCH_BYTES + BYTES_PER_PIXEL * photo.width * photo.height
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise UsageError(f"a request may hold {limit} bytes at most")
-        parts.append(part)
-    return b"".join(parts)
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    body = await _body(request, MAX_JSON_BYTES)
-    try:
-        value = json.loads(body)
-    except ValueError as error:
-        raise UsageError("expected JSON") from error
-    if not isinstance(value, dict):
-        raise UsageError("expected a JSON object")
-    return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import webbrowser
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ from dataclasses import dataclass
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 
-from finicky.errors import DataError, UsageError
-from finicky.labeler.guard import LOOPBACK, OPEN_PATH, App, Guard, Keys
 from finicky.labeler.owner import last_port, remember, sole_owner
 from finicky.labeler.pictures import Pictures
 from finicky.labeler.proposals.proposer import Proposer
@@ -20,6 +17,8 @@ from finicky.labeler.routes import Desk, make_routes
 from finicky.labeler.states import States
 from finicky.labeler.store import MaskStore
 from finicky.labeler.workplace import Workplace
+from finicky.web.guard import App, Guard, Keys
+from finicky.web.listen import answered_hosts, bound, check_address, run_app
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,6 @@ def make_app(workplace: Workplace, *, keys: Keys, port: int, options: ServerOpti
         keys=keys,
         port=port,
     )
-    hosts = LOOPBACK if options.host in LOOPBACK else (*LOOPBACK, options.host)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -68,7 +66,8 @@ def make_app(workplace: Workplace, *, keys: Keys, port: int, options: ServerOpti
         await run_in_threadpool(desk.proposer.close)
 
     app = Starlette(routes=make_routes(desk), lifespan=lifespan)
-    return Guard(app, keys=keys, port=port, hosts=hosts)
+    hosts = answered_hosts(options.host)
+    return Guard(app, keys=keys, port=port, command="finicky label", hosts=hosts)
 
 
 def serve(
@@ -91,61 +90,20 @@ def serve(
         UsageError: The address is not loopback and that was not allowed.
         DataError: The address cannot be listened on, or another labeler has this project open.
     """
-    check_host(options)
+    check_address(options)
     with sole_owner(workplace):
-        _serve(workplace, options, open_browser=open_browser, announce=announce)
-
-
-def _serve(
-    workplace: Workplace,
-    options: ServerOptions,
-    *,
-    open_browser: bool,
-    announce: Callable[[str], None],
-) -> None:
-    import uvicorn
-
-    listener = bind(workplace, options)
-    port = listener.getsockname()[1]
-    remember(workplace, port=port)
-    keys = Keys()
-    app = make_app(workplace, keys=keys, port=port, options=options)
-
-    def new_link() -> str:
-        return f"http://{options.host}:{port}{OPEN_PATH}?token={keys.new_link()}"
-
-    link = new_link()
-    # No access log: it would hold the token.
-    config = uvicorn.Config(
-        app,
-        log_level="error",
-        access_log=False,
-        lifespan="on",
-        ws="none",
-        server_header=False,
-        h11_max_incomplete_event_size=64_000,
-        timeout_graceful_shutdown=3,
-    )
-    announce(link)
-    if options.host not in LOOPBACK:
-        announce(new_link())  # each works once: one for here, one for the tablet
-    if open_browser:
-        webbrowser.open(link)
-    uvicorn.Server(config).run(sockets=[listener])
-
-
-def check_host(options: ServerOptions) -> None:
-    """Refuse to be reachable from other machines unless that was asked for by name."""
-    if options.host in LOOPBACK:
-        return
-    if not options.allow_remote:
-        raise UsageError(
-            f"--host {options.host} lets other machines in; add --allow-remote if you want that"
-        )
-    if options.host in ("0.0.0.0", "::", ""):
-        raise UsageError(
-            f"--host {options.host!r} is every address at once; name the one that the tablet uses, "
-            "such as 192.168.1.20"
+        listener = bind(workplace, options)
+        port = listener.getsockname()[1]
+        remember(workplace, port=port)
+        keys = Keys()
+        app = make_app(workplace, keys=keys, port=port, options=options)
+        run_app(
+            app,
+            listener,
+            host=options.host,
+            keys=keys,
+            open_browser=open_browser,
+            announce=announce,
         )
 
 
@@ -156,23 +114,5 @@ def bind(workplace: Workplace, options: ServerOptions) -> socket.socket:
         DataError: That port is taken.
     """
     if options.port is not None:
-        return _bound(options.host, options.port)
-    return _bound(options.host, last_port(workplace) or 0)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        # Not on Windows, where it would let two servers share a port.
-        if hasattr(socket, "SO_REUSEPORT"):
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host.strip("[]"), port))
-        listener.listen(128)  # before the link is announced, so that it works at once
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise DataError(
-            f"cannot listen on {host}:{port}: {error}. Another program may have "
-            "it; close that, or choose another --port."
-        ) from error
-    return listener
+        return bound(options.host, options.port)
+    return bound(options.host, last_port(workplace) or 0)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from finicky.backbones import Backbone, load_backbone
-from finicky.evaluation import environment
 from finicky.files import atomic_path, write_json
 from finicky.progress import Progress, silent, titled
 from finicky.project import Project
@@ -30,6 +29,7 @@ from finicky.sweep.inputs import (
 from finicky.sweep.settings import SweepSettings
 from finicky.sweep.table import quality_columns
 from finicky.sweep.timing import time_candidates
+from finicky.timing import environment
 from finicky.training import ReconstructionSettings, Reconstructor
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from finicky.evaluation import LatencyReport, LatencyStats, environment, measure_in_turn
 from finicky.files import read_json, write_json
 from finicky.progress import Progress, titled
 from finicky.sweep.folder import LATENCY, ONNX, RunFolder
 from finicky.sweep.table import Row
+from finicky.timing import LatencyReport, LatencyStats, environment, measure_in_turn
 
 LATENCY_COLUMNS = (
     *("latency_p50_ms", "latency_p95_ms", "latency_ratio"),

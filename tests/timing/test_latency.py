@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from finicky.errors import DataError, ShapeError, UsageError
-from finicky.evaluation import latency
-from finicky.evaluation.latency import (
+from finicky.timing import latency
+from finicky.timing.latency import (
     TurnPlan,
     available_cores,
     measure_in_turn,

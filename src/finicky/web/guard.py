@@ -40,7 +40,7 @@ SECURITY_HEADERS = (
 
 
 class Keys:
-    """The links that open the labeler once each, and the cookies that they were changed for."""
+    """The links that open the page once each, and the cookies that they were changed for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,11 +72,21 @@ class Keys:
 
 
 class Guard:
-    """ASGI middleware that lets through only what `finicky.labeler.guard` describes."""
+    """ASGI middleware that lets through only what `finicky.web.guard` describes."""
 
-    def __init__(self, app: App, *, keys: Keys, port: int, hosts: tuple[str, ...] = LOOPBACK):
+    def __init__(
+        self,
+        app: App,
+        *,
+        keys: Keys,
+        port: int,
+        command: str,
+        hosts: tuple[str, ...] = LOOPBACK,
+    ) -> None:
+        """``command`` is what prints the link, for those who come without one."""
         self._app = app
         self._keys = keys
+        self._command = command
         self._cookie = cookie_name(port)
         self._hosts = frozenset(f"{host}:{port}".encode() for host in hosts)
         self._origins = frozenset(b"http://" + host for host in self._hosts)
@@ -113,9 +123,9 @@ class Guard:
         if opening:
             return None  # carries its token; the route checks it
         if not self._keys.knows(_cookie(headers, self._cookie)):
-            return 401, "No access: open the link that finicky label printed."
+            return 401, f"No access: open the link that {self._command} printed."
         if scope["method"] in ("POST", "PUT") and _all(headers, WRITE_HEADER) != [b"1"]:
-            return 403, "Writing needs the labeler's own page."
+            return 403, "Writing needs the server's own page."
         return None
 
 

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from finicky import __version__
-from finicky.evaluation.latency import available_cores
+from finicky.timing.latency import available_cores
 
 PACKAGES = ("numpy", "onnxruntime", "torch", "torch-pruning", "scikit-learn")
 

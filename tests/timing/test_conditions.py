@@ -8,8 +8,8 @@ from importlib import metadata
 import numpy as np
 
 import finicky
-from finicky.evaluation import environment
-from finicky.evaluation.conditions import cpu_name
+from finicky.timing import environment
+from finicky.timing.conditions import cpu_name
 
 
 def test_environment_tells_versions_and_machine():
@@ -46,8 +46,8 @@ def test_processor_falls_back_to_the_architecture(monkeypatch):
     def missing():
         raise FileNotFoundError
 
-    monkeypatch.setattr("finicky.evaluation.conditions._linux_name", missing)
-    monkeypatch.setattr("finicky.evaluation.conditions._windows_name", missing)
+    monkeypatch.setattr("finicky.timing.conditions._linux_name", missing)
+    monkeypatch.setattr("finicky.timing.conditions._windows_name", missing)
     monkeypatch.setattr(platform, "processor", lambda: "")
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     assert cpu_name() == "riscv64"
@@ -55,6 +55,6 @@ def test_processor_falls_back_to_the_architecture(monkeypatch):
 
 def test_evaluation_is_light_to_import():
     heavy = "{'torch', 'onnxruntime', 'sklearn', 'matplotlib', 'scipy'}"
-    code = f"import sys, finicky.evaluation; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, finicky.timing; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
