@@ -1,4 +1,4 @@
-"""The whole network that leaves: 8-bit tiles in, probabilities of named classes out."""
+"""The whole network that leaves: 8-bit tiles in, probabilities of named classes and a map out."""
 
 from __future__ import annotations
 
@@ -6,16 +6,30 @@ import torch
 from torch import Tensor, nn
 
 from finicky.backbones import Backbone, Preprocessing
-from finicky.training import FeatureKind, Features, LogisticHead
+from finicky.training import FeatureKind, Features, LogisticHead, PixelHead, PixelMap
 
 
 class Classifier(nn.Module):
     """Preprocessing, backbone, pooling, head and softmax as one module.
 
     Takes ``(N, S, S, 3)`` uint8 RGB; gives ``(N, 2)`` float32 probabilities: not target, target.
+    With a pixel head it gives a pair: these, and ``(N, h, w)`` float32, the probability that a cell
+    of the tile is target, from the same pass through the network.
+
+    Args:
+        backbone: Unpruned or pruned.
+        kind: How the last map becomes a vector.
+        head: Trained on such vectors.
+        pixels: Trained on this backbone's responses.
     """
 
-    def __init__(self, backbone: Backbone, kind: FeatureKind, head: LogisticHead) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        kind: FeatureKind,
+        head: LogisticHead,
+        pixels: PixelHead | None = None,
+    ) -> None:
         super().__init__()
         self.prepare = _Prepare(backbone.preprocessing)
         self.backbone = backbone.module
@@ -26,11 +40,18 @@ class Classifier(nn.Module):
             # softmax of (0, z) is (1 − sigmoid(z), sigmoid(z))
             self.head.weight.copy_(torch.stack([torch.zeros_like(weight), weight]))
             self.head.bias.copy_(torch.tensor([0.0, head.bias]))
+        self.pixels = PixelMap(pixels, backbone.module) if pixels else None
         self.eval().requires_grad_(False)
 
-    def forward(self, tiles: Tensor) -> Tensor:
-        features = self.features(self.backbone(self.prepare(tiles)))
-        return self.head(features).softmax(1)
+    def forward(self, tiles: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        inputs = self.prepare(tiles)
+        if self.pixels is None:
+            return self._probabilities(self.backbone(inputs))
+        last, fine = self.pixels(self.backbone, inputs)
+        return self._probabilities(last), fine
+
+    def _probabilities(self, last: Tensor) -> Tensor:
+        return self.head(self.features(last)).softmax(1)
 
 
 class _Prepare(nn.Module):

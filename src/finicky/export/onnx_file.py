@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ METADATA_KEY = "finicky"
 # in sweeps: 2e-4, where a hard-cut network's channels hardly vary.
 TOLERANCE = 1e-5
 HEAD_TOLERANCE = 1e-2
+# The same head's weights multiply rounding in the map; cells are probabilities, so this is of 1.
+MAP_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,18 @@ class Parity:
         tiles: How many tiles were compared.
         difference: Largest scale-relative difference of a logit.
         same_class: Whether every tile got the same class (ties within the tolerance aside).
+        map_difference: Largest scale-relative difference of a cell of the map; ``None`` without.
     """
 
     tiles: int
     difference: float
     same_class: bool
+    map_difference: float | None = None
 
     def within(self, tolerance: float) -> bool:
-        """Difference at most ``tolerance``, and no class changed."""
-        return self.difference <= tolerance and self.same_class
+        """Difference at most ``tolerance``, no class changed, and the map within its own limit."""
+        same_map = self.map_difference is None or self.map_difference <= MAP_TOLERANCE
+        return self.difference <= tolerance and self.same_class and same_map
 
 
 def export_onnx(
@@ -74,12 +80,18 @@ def export_onnx(
     """
     with atomic_path(path) as temporary:
         _export(classifier, temporary, size)
+        if classifier.pixels is not None:
+            metadata = {
+                "task": "classify+map",
+                "map_px": size / classifier.pixels.cells,
+                **metadata,
+            }
         _write_metadata(temporary, size, class_names, metadata)
         parity = check_parity(classifier, temporary, tiles, tolerance=tolerance)
         if not parity.within(tolerance):
             raise FinickyError(
                 f"{path.name} disagrees with PyTorch: difference {parity.difference:.1e} "
-                f"(at most {tolerance:.0e} allowed) on {parity.tiles} tiles"
+                f"(at most {tolerance:.0e} allowed) on {parity.tiles} tiles{_of_map(parity)}"
             )
     return parity
 
@@ -101,15 +113,28 @@ def check_parity(
     with torch.inference_mode():
         for start in range(0, len(tiles), 32):
             block = np.array(tiles[start : start + 32])
-            ours.append(_logit(classifier(torch.from_numpy(block)).numpy()))
-            theirs.append(_logit(session.run(None, {name: block})[0]))
-    reference, exported = np.concatenate(ours), np.concatenate(theirs)
+            found = classifier(torch.from_numpy(block))
+            ours.append([t.numpy() for t in (found if isinstance(found, tuple) else (found,))])
+            theirs.append(session.run(None, {name: block}))
+    reference, exported = (
+        _logit(np.concatenate([block[0] for block in blocks])) for blocks in (ours, theirs)
+    )
     # Not below 1: near P = 0.5 the last bit of a float32 probability is 2e-7 of logit 1.
     scale = max(float(np.abs(reference).max()), 1.0)
     difference = float(np.abs(reference - exported).max()) / scale
     sure = np.abs(reference) > 10 * max(tolerance, 0.0) * scale
     same = bool(np.all(np.sign(reference[sure]) == np.sign(exported[sure])))
-    return Parity(len(tiles), difference, same)
+    return Parity(len(tiles), difference, same, _map_difference(ours, theirs))
+
+
+def _map_difference(ours: list[list[np.ndarray]], theirs: list[list[np.ndarray]]) -> float | None:
+    if len(ours[0]) == 1:
+        return None
+    if any(len(block) != 2 for block in theirs):
+        return math.inf
+    pairs = [(a[1], b[1]) for a, b in zip(ours, theirs, strict=True)]
+    largest = max(float(np.abs(a).max()) for a, _ in pairs)
+    return max(float(np.abs(a - b).max()) for a, b in pairs) / max(largest, 1e-12)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -135,7 +160,7 @@ def _export(classifier: Classifier, path: Path, size: int) -> None:
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=["tiles"],
-                output_names=["probabilities"],
+                output_names=["probabilities", "map"][: 1 if classifier.pixels is None else 2],
                 dynamic_shapes=({0: batch},),
                 external_data=False,
                 verbose=False,
@@ -156,7 +181,7 @@ def _write_metadata(
     import onnx
 
     model = onnx.load(path)
-    note = {"schema": 1, "task": "classify", "tile_px": size, "classes": list(class_names)}
+    note = {"schema": 2, "task": "classify", "tile_px": size, "classes": list(class_names)}
     entries = {
         METADATA_KEY: json.dumps(note | dict(metadata), ensure_ascii=False, allow_nan=False),
         "names": json.dumps(dict(enumerate(class_names)), ensure_ascii=False),
@@ -170,6 +195,12 @@ def _write_metadata(
     onnx.save(model, path)
     if read_metadata(path).get("tile_px") != size:
         raise FinickyError(f"metadata of {path.name} did not survive writing")
+
+
+def _of_map(parity: Parity) -> str:
+    if parity.map_difference is None:
+        return ""
+    return f"; map {parity.map_difference:.1e} (at most {MAP_TOLERANCE:.0e})"
 
 
 def _logit(probabilities: np.ndarray) -> np.ndarray:

@@ -1,0 +1,251 @@
+"""Fitting pixel heads to the masks of training photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from finicky.backbones import Backbone
+from finicky.errors import DataError
+from finicky.importance.responses import find_taps, listening
+from finicky.masks import IGNORE
+from finicky.progress import Progress, silent
+from finicky.training.pixel_head import PixelHead
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class PixelSettings:
+    """How a pixel head is trained.
+
+    Attributes:
+        tiles: Tiles drawn from the training photos at most.
+        target_cells: Cells of a tile that the target covers, at most so many.
+        other_cells: Cells that it does not touch: half near a target, half anywhere.
+        near_px: How far "near" reaches, in px.
+        hidden: K, how many numbers a cell has before the last weighing.
+        steps: Of the optimiser.
+        learning_rate: Peak of a cosine that falls to 0.
+        weight_decay: Of AdamW.
+        seed: Of places, cells and weights.
+    """
+
+    tiles: int = 400
+    target_cells: int = 32
+    other_cells: int = 96
+    near_px: int = 12
+    hidden: int = 16
+    steps: int = 600
+    learning_rate: float = 0.01
+    weight_decay: float = 0.01
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CellSample:
+    """Cells of one grid: what every tap answered there, and how much of each is target.
+
+    Attributes:
+        responses: For each tap ``(N, C)`` float32.
+        shares: ``(N,)`` float32 in [0, 1].
+    """
+
+    responses: dict[str, np.ndarray]
+    shares: np.ndarray
+
+
+def sample_cells(
+    backbone: Backbone,
+    photos: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    *,
+    size: int,
+    taps: dict[str, int],
+    settings: PixelSettings = PixelSettings(),
+    progress: Progress = silent,
+) -> dict[int, CellSample]:
+    """Run training tiles once and remember single cells, for every grid that the taps make.
+
+    Args:
+        backbone: Pruned or not.
+        photos: ``(H, W, 3)`` uint8 RGB of any sizes.
+        masks: ``(H, W)`` uint8 for each: 1 target, 255 not to be counted.
+        size: Side of a tile in px.
+        taps: Convolution → side of its map; see `stage_taps`.
+        settings: How many.
+        progress: Told of each batch.
+
+    Returns:
+        By side of the grid; a grid's sample holds the taps that are no finer than it.
+
+    Raises:
+        DataError: No photo shows the target, or all of them show nothing else.
+    """
+    random = np.random.default_rng(settings.seed)
+    tiles, marks = _draw_tiles(photos, masks, size, settings, random)
+    grids = sorted(set(taps.values()), reverse=True)
+    found: dict[int, list[tuple[dict[str, Tensor], Tensor]]] = {grid: [] for grid in grids}
+    places = {name: tap for name, tap in find_taps(backbone.module, size).items() if name in taps}
+    for start in range(0, len(tiles), BATCH):
+        part = slice(start, start + BATCH)
+        drawn = {grid: _draw_cells(marks[part], grid, settings, random) for grid in grids}
+        answers: dict[int, dict[str, Tensor]] = {grid: {} for grid in grids}
+
+        def receive(name: str, response: Tensor) -> None:
+            for grid in grids:
+                if taps[name] <= grid:
+                    tile, where, _ = drawn[grid]  # noqa: B023 – used before the next batch
+                    answers[grid][name] = _at(response, tile, where, grid)  # noqa: B023
+
+        with listening(places, receive) as begin, torch.inference_mode():
+            begin()
+            backbone.module(backbone.preprocessing(torch.from_numpy(tiles[part])))
+        for grid in grids:
+            found[grid].append((answers[grid], drawn[grid][2]))
+        progress("responses for the map", min(start + BATCH, len(tiles)), len(tiles))
+    return {grid: _join(parts) for grid, parts in found.items()}
+
+
+def fit_pixel_head(
+    sample: CellSample,
+    taps: Sequence[str],
+    *,
+    size: int,
+    cells: int,
+    settings: PixelSettings = PixelSettings(),
+) -> PixelHead:
+    """Train a head on some of a sample's taps; seconds.
+
+    Logistic loss against the share of a cell that is target. Responses are standardised, and the
+    standardisation is folded into the weights.
+    """
+    columns = np.concatenate([sample.responses[name] for name in taps], axis=1)
+    mean, scale = columns.mean(0), columns.std(0)
+    # As in `train_head`: a channel that hardly varies must not be blown up until rounding shows.
+    scale = np.maximum(scale, 1e-3 * np.abs(mean))
+    scale[scale == 0] = 1.0
+    x = torch.from_numpy(((columns - mean) / scale).astype(np.float32))
+    y = torch.from_numpy(sample.shares)
+    first, last = _optimise(x, y, settings)
+    weight = first.weight.detach().double().numpy() / scale
+    bias = first.bias.detach().double().numpy() - weight @ mean
+    ends = np.cumsum([sample.responses[name].shape[1] for name in taps])[:-1]
+    return PixelHead(
+        taps=tuple(taps),
+        weights=tuple(np.ascontiguousarray(w, np.float32) for w in np.split(weight, ends, axis=1)),
+        bias=bias.astype(np.float32),
+        output=last.weight.detach().numpy()[0].copy(),
+        output_bias=float(last.bias.detach()[0]),
+        size=size,
+        cells=cells,
+    )
+
+
+def _optimise(x: Tensor, y: Tensor, settings: PixelSettings) -> tuple[nn.Linear, nn.Linear]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        first, last = nn.Linear(x.shape[1], settings.hidden), nn.Linear(settings.hidden, 1)
+        optimizer = torch.optim.AdamW(
+            [*first.parameters(), *last.parameters()],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+        for _ in range(settings.steps):
+            rows = torch.randint(len(x), (min(2048, len(x)),))
+            logits = last(torch.relu(first(x[rows])))[:, 0]
+            loss = F.binary_cross_entropy_with_logits(logits, y[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return first, last
+
+
+def _draw_tiles(
+    photos: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    size: int,
+    settings: PixelSettings,
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tiles and their masks; half of the tiles of a photo with a target lie on a target."""
+    usable = [i for i, mask in enumerate(masks) if min(mask.shape) >= size]
+    if not usable or not any((masks[i] == 1).any() for i in usable):
+        raise DataError(f"no training photo of at least {size} px shows the target")
+    each = -(-settings.tiles // len(usable))
+    tiles, marks = [], []
+    for i in usable:
+        mask = masks[i]
+        on_target = np.argwhere(mask == 1)
+        for number in range(min(each, 16)):
+            y, x = (random.integers(0, side - size + 1) for side in mask.shape)
+            if len(on_target) and number % 2 == 0:
+                centre = on_target[random.integers(len(on_target))]
+                shift = random.integers(-size // 3, size // 3 + 1, 2)
+                y, x = np.clip(centre + shift - size // 2, 0, np.array(mask.shape) - size)
+            part = slice(y, y + size), slice(x, x + size)
+            tiles.append(photos[i][part])
+            marks.append(mask[part])
+    order = random.permutation(len(tiles))[: settings.tiles]
+    return np.stack(tiles)[order], np.stack(marks)[order]
+
+
+def _draw_cells(
+    marks: np.ndarray, grid: int, settings: PixelSettings, random: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tile number, flat place in the grid and share of target, one row a cell."""
+    maps = torch.from_numpy(np.stack([marks == 1, marks == IGNORE], 1).astype(np.float32))
+    share, ignored = F.interpolate(maps, (grid, grid), mode="area").unbind(1)
+    reach = max(1, round(settings.near_px * grid / marks.shape[1]))
+    wide = F.max_pool2d(share[:, None], 2 * reach + 1, 1, reach)[:, 0]
+    rim = F.max_pool2d(share[:, None], 3, 1, 1)[:, 0]  # where hands are not sure
+    free = ignored == 0
+    kinds = (
+        ((share > 0) & free, settings.target_cells),
+        ((rim == 0) & (wide > 0) & free, settings.other_cells // 2),
+        ((rim == 0) & free, settings.other_cells // 2),
+    )
+    rows, where = [], []
+    for tile in range(len(marks)):
+        for kind, most in kinds:
+            places = np.flatnonzero(kind[tile].numpy())
+            places = random.permutation(places)[:most]
+            rows.append(np.full(len(places), tile))
+            where.append(places)
+    tiles, cells = (torch.from_numpy(np.concatenate(part)) for part in (rows, where))
+    return tiles, cells, share.flatten(1)[tiles, cells]
+
+
+def _at(response: Tensor, tiles: Tensor, where: Tensor, grid: int) -> Tensor:
+    """Responses ``(N, C, h, w)`` at cells of a finer or equal grid, interpolated: ``(P, C)``."""
+    side = response.shape[2]
+    if side == grid:
+        return response.flatten(2)[tiles, :, where].clone()
+    # The same numbers as F.interpolate(mode="bilinear") of the whole map.
+    y, x = where // grid, where % grid
+    total = 0.0
+    for row, a in _neighbours(y, grid, side):
+        for column, b in _neighbours(x, grid, side):
+            total = total + response[tiles, :, row, column] * (a * b)[:, None]
+    return total  # type: ignore[return-value]
+
+
+def _neighbours(cell: Tensor, grid: int, side: int) -> list[tuple[Tensor, Tensor]]:
+    centre = ((cell.float() + 0.5) * (side / grid) - 0.5).clamp(0, side - 1)
+    first = centre.floor().long()
+    second = (first + 1).clamp(max=side - 1)
+    share = centre - first
+    return [(first, 1 - share), (second, share)]
+
+
+def _join(parts: list[tuple[dict[str, Tensor], Tensor]]) -> CellSample:
+    names = parts[0][0]
+    responses = {name: torch.cat([part[name] for part, _ in parts]).numpy() for name in names}
+    return CellSample(responses, torch.cat([shares for _, shares in parts]).numpy())

@@ -1,0 +1,150 @@
+"""A map finer than a tile: a light head on the responses of a network's inner convolutions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from finicky.errors import DataError, UnsupportedModelError
+from finicky.files import atomic_path
+from finicky.importance.responses import Tap, find_taps, listening
+
+
+@dataclass(frozen=True)
+class PixelHead:
+    """``P(cell is target)`` from the responses after some convolutions, the *taps*.
+
+    Each tap's C channels become K by a 1×1 convolution; the K are brought to the finest tap's
+    resolution and summed. This order costs little and is exact: to weigh and to interpolate are
+    both linear. Then ``sigmoid(output · relu(sum + bias) + output_bias)``.
+
+    Attributes:
+        taps: Names of convolutions, in forward order.
+        weights: For each tap ``(K, C)`` float32.
+        bias: ``(K,)``.
+        output: ``(K,)``.
+        output_bias: One number.
+        size: Side of a tile in px.
+        cells: Side of the map in cells.
+    """
+
+    taps: tuple[str, ...]
+    weights: tuple[np.ndarray, ...]
+    bias: np.ndarray
+    output: np.ndarray
+    output_bias: float
+    size: int
+    cells: int
+
+    @property
+    def map_px(self) -> float:
+        """Side of a cell in px of the tile."""
+        return self.size / self.cells
+
+    def save(self, path: Path) -> None:
+        """Write ``pixel_head.safetensors``, whole or not at all."""
+        from safetensors.numpy import save_file
+
+        tensors = {f"tap{i}": weight for i, weight in enumerate(self.weights)}
+        tensors |= {"bias": self.bias, "output": self.output}
+        tensors["output_bias"] = np.array([self.output_bias], dtype=np.float32)
+        notes = {"size": str(self.size), "cells": str(self.cells), "taps": "\n".join(self.taps)}
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata=notes)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote; a damaged file is a `DataError`."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                notes = file.metadata() or {}
+                taps = tuple(notes["taps"].split("\n"))
+                return cls(
+                    taps,
+                    tuple(file.get_tensor(f"tap{i}") for i in range(len(taps))),
+                    file.get_tensor("bias"),
+                    file.get_tensor("output"),
+                    float(file.get_tensor("output_bias")[0]),
+                    int(notes["size"]),
+                    int(notes["cells"]),
+                )
+        except (SafetensorError, OSError, KeyError, ValueError) as error:
+            raise DataError(f"{path} is no pixel head of ours: {error}") from error
+
+
+class PixelMap(nn.Module):
+    """A pixel head at work inside a network: listens while the network runs.
+
+    Args:
+        head: What to compute.
+        module: The network whose responses it was trained on.
+    """
+
+    def __init__(self, head: PixelHead, module: nn.Module) -> None:
+        super().__init__()
+        self.names, self.cells = head.taps, head.cells
+        found = find_taps(module, head.size)
+        missing = [name for name in head.taps if name not in found]
+        if missing:
+            raise DataError(f"the pixel head listens to {missing[0]}, which the network lacks")
+        # Not registered: the taps are modules of the network, which has them already.
+        self.taps: dict[str, Tap] = {name: found[name] for name in head.taps}
+        self.mix = nn.ModuleList()
+        for weight in head.weights:
+            conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=False)
+            with torch.no_grad():
+                conv.weight.copy_(torch.from_numpy(weight.copy())[:, :, None, None])
+            self.mix.append(conv)
+        self.output = nn.Conv2d(len(head.output), 1, 1)
+        self.bias = nn.Parameter(torch.from_numpy(head.bias.copy())[:, None, None])
+        with torch.no_grad():
+            self.output.weight.copy_(torch.from_numpy(head.output.copy())[None, :, None, None])
+            self.output.bias.copy_(torch.tensor([head.output_bias]))  # type: ignore[union-attr]
+        self.eval().requires_grad_(False)
+
+    def forward(self, module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """The network's last map, and ``(N, cells, cells)`` probabilities."""
+        parts: list[Tensor] = []
+        places = dict(zip(self.names, self.mix, strict=True))
+
+        def receive(name: str, response: Tensor) -> None:
+            # Here and not later: some networks add their shortcut in place.
+            part = places[name](response)
+            if part.shape[2:] != (self.cells, self.cells):
+                part = F.interpolate(part, (self.cells, self.cells), mode="bilinear")
+            parts.append(part)
+
+        with listening(self.taps, receive) as start:
+            start()
+            last = module(inputs)
+        total = torch.stack(parts).sum(0) if len(parts) > 2 else sum(parts[1:], parts[0])
+        return last, self.output(torch.relu(total + self.bias)).sigmoid()[:, 0]
+
+
+def stage_taps(module: nn.Module, size: int) -> dict[str, int]:
+    """The last convolution at each resolution, finest first: name → side of its map in cells.
+
+    Raises:
+        UnsupportedModelError: No convolution answers with a square map of at least 2 cells.
+    """
+    sides: dict[str, int] = {}
+
+    def note(name: str, response: Tensor) -> None:
+        if response.ndim == 4 and response.shape[2] == response.shape[3] > 1:
+            sides[name] = response.shape[2]
+
+    with listening(find_taps(module, size), note) as start, torch.inference_mode():
+        start()
+        module(torch.zeros(1, 3, size, size))
+    last = {side: name for name, side in sides.items()}  # later ones replace earlier ones
+    if not last:
+        raise UnsupportedModelError("no convolution of this network answers with a map")
+    return {last[side]: side for side in sorted(last, reverse=True)}
