@@ -25,7 +25,7 @@ FLOORS = (
     ("backbones",),
     ("importance", "pruning"),
     ("training", "evaluation", "selection"),
-    ("export", "ranking"),
+    ("export", "mapping", "ranking"),
     ("pruned", "sweep", "labeler"),
     ("report",),
     ("cli",),

@@ -81,7 +81,7 @@ class TrainedMap:
             "map_low": self.thresholds.low,
             "validation": asdict(self.validation),
             "test": asdict(self.test) if self.test else None,
-            "test_f1_interval": self.test_f1_interval,
+            "test_f1_interval": list(self.test_f1_interval) if self.test_f1_interval else None,
             "tolerance_px": 2,
             "tried": self.tried,
         }
@@ -216,7 +216,7 @@ def head_runner(backbone: Backbone, heads: Sequence[PixelHead]) -> Heads:
 
 
 def padded(crop: Crop, size: int) -> Crop:
-    """A crop smaller than a tile, mirrored at its right and lower border; padding is not counted."""
+    """A crop at least a tile large, mirrored at its right and lower border; that is not counted."""
     height, width = crop.mask.shape
     more = max(0, size - height), max(0, size - width)
     if more == (0, 0):

@@ -90,6 +90,10 @@ def run(
         float,
         typer.Option(help="Seconds that each candidate is timed, per thread setting; 0: none."),
     ] = 1.0,
+    maps: Annotated[
+        bool,
+        typer.Option(help="Train a pixel head for the chosen network: a map finer than a tile."),
+    ] = True,
     decision: Decision = "weighted",
     weight_quality: WeightQuality = None,
     weight_params: WeightParams = None,
@@ -126,6 +130,7 @@ def run(
         head_seeds=seeds,
         seed=seed,
         latency_seconds=latency_seconds,
+        maps=maps,
     )
     choice = decision_settings(
         decision,
@@ -161,8 +166,9 @@ def select(
         max_size_mb=max_size_mb,
         min_recall=min_recall,
     )
-    result = select_again(run, choice)
-    write_report(run)
+    with ConsoleProgress() as progress:
+        result = select_again(run, choice, progress=progress)
+        write_report(run, progress=progress)
     show(result, as_json)
 
 
@@ -210,7 +216,8 @@ def show(result: SweepResult, as_json: bool) -> None:
     chosen, full = result.chosen, result.full
     root = result.folder.root
     if as_json:
-        print(json.dumps({"out": str(root), "chosen": chosen, "full": full}))
+        value = {"out": str(root), "chosen": chosen, "full": full, "map": result.map.facts}
+        print(json.dumps(value))
         return
     print(
         f"chosen: keep {chosen['keep_ratio']:g}, {chosen['params']:,.0f} parameters "
@@ -227,9 +234,22 @@ def show(result: SweepResult, as_json: bool) -> None:
             f"{name.replace('_', ' ')} on test: {_interval(chosen, name)}; "
             f"full network {_interval(full, name)}"
         )
+    print(_told_map(result))
     print(f"table: {root / 'results.csv'}")
     print(f"model: {root / 'selected'}")
     print(f"report: {root / 'report.html'}")
+
+
+def _told_map(result: SweepResult) -> str:
+    """How well the map follows the masks, or why there is none."""
+    facts = result.map.facts
+    if facts is None:
+        return f"no map finer than a tile: {result.map.reason}"
+    told = f"map: cells of {facts['map_px']:g} px; pixel F1 (2 px tolerance) on "
+    if facts["test"] is None:
+        return told + f"validation: {facts['validation']['f1']:.3f}"
+    low, high = facts["test_f1_interval"]
+    return told + f"test: {facts['test']['f1']:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _interval(row: dict[str, Any], name: str) -> str:

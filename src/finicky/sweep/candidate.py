@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from finicky.backbones import Backbone
+from finicky.classes import MaskClass
 from finicky.errors import DataError
 from finicky.evaluation import METRICS, bootstrap_metrics, confusion, score_predictions
 from finicky.export import HEAD_TOLERANCE, Classifier, export_onnx
 from finicky.files import atomic_path
+from finicky.mapping import OVERLAP
 from finicky.progress import Progress, silent
 from finicky.pruning import PruningPlan, count, cut, save_pruned
 from finicky.spool import Spool
@@ -26,6 +27,8 @@ from finicky.training import LogisticHead, Reconstructor, extract, refit_head, t
 # As in the original: each head is trained on three quarters of the training set.
 TRAIN_SHARE = 0.75
 PARITY_TILES = 64
+# By how much another tile threshold must be better on validation to be taken instead of 0.5.
+WORTH_MOVING = 0.01
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def evaluate_candidate(
     data: TileSet,
     settings: SweepSettings,
     folder: RunFolder,
-    class_names: Sequence[str],
+    target: MaskClass,
     *,
     reconstructor: Reconstructor | None = None,
     progress: Progress = silent,
@@ -60,7 +63,7 @@ def evaluate_candidate(
         data: Tiles of all splits.
         settings: Of the sweep.
         folder: Of the run.
-        class_names: Not target, target.
+        target: The class that is looked for.
         reconstructor: Fits the cut network to the unpruned one's responses, if given.
         progress: Told of each batch of features.
     """
@@ -78,14 +81,17 @@ def evaluate_candidate(
         Classifier(best.backbone, settings.features, best.heads.deployed),  # type: ignore[arg-type]
         here / ONNX,
         size=settings.tile,
-        class_names=class_names,
+        class_names=(f"not {target.name}", target.name),
         tiles=data.tiles[data.rows("validation")[:PARITY_TILES]],
         metadata={
             "backbone": plan.backbone,
             "method": plan.method,
             "keep_ratio": plan.keep_ratio,
             "provenance": backbone.provenance.to_json(),
-            "threshold": 0.5,
+            "target": {"id": target.id, "name": target.name, "colour": target.color},
+            "thresholds": {"tile": tile_threshold(data, best.by_seed)},
+            "overlap": OVERLAP,
+            "mm_per_px": None,
         },
         tolerance=HEAD_TOLERANCE,
     )
@@ -190,6 +196,23 @@ def quality(
         mine = asdict(score_predictions(labels, deployed[rows]))
         found[f"{split}_deployed"] = {metric: _plain(mine[metric]) for metric in METRICS}
     return found
+
+
+def tile_threshold(data: TileSet, by_seed: np.ndarray) -> float:
+    """From which probability on a tile counts as target: the best on validation, or 0.5.
+
+    Best is mean balanced accuracy over the head seeds, on a grid of twentieths.
+    """
+    rows = data.rows("validation")
+    positive = data.labels[rows] == 1
+
+    def score(threshold: float) -> float:
+        found = by_seed[:, rows] >= threshold
+        return float((found[:, positive].mean() + 1 - found[:, ~positive].mean()) / 2)
+
+    grid = [k / 20 for k in range(1, 20)]
+    best = max(grid, key=lambda t: (score(t), -abs(t - 0.5)))
+    return best if score(best) > score(0.5) + WORTH_MOVING else 0.5
 
 
 def read_predictions(path: Path) -> dict[str, np.ndarray]:

@@ -11,8 +11,10 @@ from typing import Any
 
 from finicky.errors import DataError, UsageError
 from finicky.files import atomic_path, read_json, write_json
+from finicky.progress import Progress, silent
 from finicky.selection import CandidateMeasure, Choice, Constraints, Weights, choose, pareto_front
 from finicky.sweep.folder import LATENCY, RESULTS, RUN, RunFolder
+from finicky.sweep.maps import Mapped, add_map, make_map
 from finicky.sweep.table import Row, quality_columns, read_table, write_table
 
 CHOICE = "choice.json"
@@ -37,6 +39,7 @@ class SweepResult:
         chosen: The chosen row.
         full: The unpruned network's row.
         rejected: Photos that were left out: path in the project, and reason.
+        map: The chosen candidate's pixel head, or why it has none.
     """
 
     folder: RunFolder
@@ -44,9 +47,16 @@ class SweepResult:
     chosen: Row
     full: Row
     rejected: tuple[tuple[str, str], ...]
+    map: Mapped
 
 
-def decide(folder: RunFolder, rows: Sequence[Row], decision: DecisionSettings) -> SweepResult:
+def decide(
+    folder: RunFolder,
+    rows: Sequence[Row],
+    decision: DecisionSettings,
+    *,
+    progress: Progress = silent,
+) -> SweepResult:
     """Choose on validation, write ``results.csv`` and ``selected/``."""
     # Measured is measured: a limit that nothing keeps must not cost the table.
     if not (folder.root / RESULTS).is_file():
@@ -66,13 +76,16 @@ def decide(folder: RunFolder, rows: Sequence[Row], decision: DecisionSettings) -
     ]
     write_table(folder.root / RESULTS, marked)
     chosen = marked[choice.index]
-    _select(folder, str(chosen["candidate"]), decision, choice)
+    mapped = make_map(folder, str(chosen["candidate"]), progress=progress)
+    _select(folder, str(chosen["candidate"]), decision, choice, mapped)
     full = next(row for row in marked if row["keep_ratio"] == 1)
     rejected = tuple((str(p), str(r)) for p, r in read_json(folder.root / RUN)["rejected"])
-    return SweepResult(folder, tuple(marked), chosen, full, rejected)
+    return SweepResult(folder, tuple(marked), chosen, full, rejected, mapped)
 
 
-def select_again(run: Path, decision: DecisionSettings) -> SweepResult:
+def select_again(
+    run: Path, decision: DecisionSettings, *, progress: Progress = silent
+) -> SweepResult:
     """Choose anew in a finished run; its table and ``selected/`` are written again."""
     if not (run / RESULTS).is_file():
         raise UsageError(f"{run} holds no {RESULTS}: name the folder of a finished run")
@@ -90,7 +103,7 @@ def select_again(run: Path, decision: DecisionSettings) -> SweepResult:
                 "--out makes it again"
             )
         rows.append(quality_columns(metrics) | timed.get(name, {}))
-    return decide(folder, rows, decision)
+    return decide(folder, rows, decision, progress=progress)
 
 
 def choose_row(rows: Sequence[Row], decision: DecisionSettings) -> Choice:
@@ -129,7 +142,9 @@ def _measure(row: Row) -> CandidateMeasure:
     )
 
 
-def _select(folder: RunFolder, name: str, decision: DecisionSettings, choice: Choice) -> None:
+def _select(
+    folder: RunFolder, name: str, decision: DecisionSettings, choice: Choice, mapped: Mapped
+) -> None:
     """Copy the chosen candidate to ``selected/``; ``choice.json`` comes last."""
     source, target = folder.candidate(name), folder.selected
     if target.is_dir():
@@ -138,6 +153,7 @@ def _select(folder: RunFolder, name: str, decision: DecisionSettings, choice: Ch
         if not path.name.startswith(".") and path.is_file():
             with atomic_path(target / path.name) as temporary:
                 shutil.copyfile(path, temporary)
+    add_map(target, mapped)
     value = {
         "candidate": name,
         "decision": decision.decision,

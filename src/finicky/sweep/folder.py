@@ -28,6 +28,11 @@ class RunFolder:
         return self.root / "tiles"
 
     @property
+    def crops(self) -> Path:
+        """Parts of labelled photos with their masks, from which pixel heads are trained."""
+        return self.root / "crops"
+
+    @property
     def selected(self) -> Path:
         return self.root / "selected"
 
@@ -70,9 +75,13 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else; what vouches for other files goes first."""
         try:
-            for path in (*self.root.glob("candidates/*/" + METRICS), self.tiles / "tiles.csv"):
+            for path in (
+                *self.root.glob("candidates/*/" + METRICS),
+                self.tiles / "tiles.csv",
+                self.crops / "crops.csv",
+            ):
                 path.unlink(missing_ok=True)
-            for name in ("candidates", "selected", "tiles", "gallery"):
+            for name in ("candidates", "selected", "tiles", "crops", "gallery"):
                 if (self.root / name).is_dir():
                     shutil.rmtree(self.root / name)
             for name in (RESULTS, REPORT, IMPORTANCE, LATENCY, RUN):
@@ -108,7 +117,7 @@ class RunFolder:
 
 def _foreign(root: Path) -> bool:
     """Whether anything in the folder is not what a run leaves whose ``run.json`` is missing."""
-    ours = {"tiles", "candidates", "selected", "gallery", "project"}
+    ours = {"tiles", "crops", "candidates", "selected", "gallery", "project"}
     if any((root / name).is_dir() for name in ("tiles", "candidates")):
         ours |= {RESULTS, REPORT, IMPORTANCE, LATENCY}
     return any(p.name not in ours and not p.name.startswith(".") for p in root.iterdir())

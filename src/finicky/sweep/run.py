@@ -26,6 +26,7 @@ from finicky.sweep.inputs import (
     load_tiles,
     make_tiles,
 )
+from finicky.sweep.maps import keep_crops
 from finicky.sweep.settings import SweepSettings
 from finicky.sweep.table import quality_columns
 from finicky.sweep.timing import time_candidates
@@ -83,7 +84,9 @@ def run_sweep(
             progress=progress,
         )
     rows = [quality_columns(metrics) | timed.get(name, {}) for name, metrics in found.items()]
-    return decide(folder, rows, decision)
+    if settings.maps:
+        keep_crops(project, evidence, settings, folder, progress=progress)
+    return decide(folder, rows, decision, progress=progress)
 
 
 def _candidates(
@@ -97,7 +100,6 @@ def _candidates(
 ) -> dict[str, dict[str, Any]]:
     """``metrics.json`` of every candidate by name, the unpruned network first."""
     names = {candidate_name(ratio): ratio for ratio in settings.ratios()}
-    class_names = ("not " + evidence.targets[0].name, evidence.targets[0].name)
     ranking: Ranking | None = None
     reconstructor: Reconstructor | None = None
     found: dict[str, dict[str, Any]] = {}
@@ -116,7 +118,7 @@ def _candidates(
                 data,
                 settings,
                 folder,
-                class_names,
+                evidence.targets[0],
                 reconstructor=reconstructor,
                 progress=report,
             )

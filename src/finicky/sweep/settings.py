@@ -43,6 +43,7 @@ class SweepSettings:
         seed: Of splits, tile choice and folds.
         latency_seconds: How long each candidate is timed, at one thread and at all cores; 0
             leaves latency out.
+        maps: Whether the chosen candidate gets a pixel head, for a map finer than a tile.
     """
 
     backbone: str = "vgg16"
@@ -62,6 +63,7 @@ class SweepSettings:
     head_seeds: int = 5
     seed: int = 0
     latency_seconds: float = 1.0
+    maps: bool = True
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

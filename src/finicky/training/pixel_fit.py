@@ -230,11 +230,11 @@ def _at(response: Tensor, tiles: Tensor, where: Tensor, grid: int) -> Tensor:
         return response.flatten(2)[tiles, :, where].clone()
     # The same numbers as F.interpolate(mode="bilinear") of the whole map.
     y, x = where // grid, where % grid
-    total = 0.0
+    total = response.new_zeros(len(where), response.shape[1])
     for row, a in _neighbours(y, grid, side):
         for column, b in _neighbours(x, grid, side):
             total = total + response[tiles, :, row, column] * (a * b)[:, None]
-    return total  # type: ignore[return-value]
+    return total
 
 
 def _neighbours(cell: Tensor, grid: int, side: int) -> list[tuple[Tensor, Tensor]]:

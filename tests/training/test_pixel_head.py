@@ -1,0 +1,174 @@
+"""Pixel heads: what they compute, what they learn, and what they are counted against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from finicky.backbones import Backbone, load_backbone
+from finicky.errors import DataError
+from finicky.training import (
+    PixelHead,
+    PixelMap,
+    PixelSettings,
+    fit_pixel_head,
+    sample_cells,
+    stage_taps,
+)
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return load_backbone("alexnet", weights="random")
+
+
+@pytest.fixture(scope="module")
+def line() -> tuple[np.ndarray, np.ndarray]:
+    """A photo of noise with a dark line, and the line's mask."""
+    random = np.random.default_rng(0)
+    photo = random.integers(120, 180, (200, 200, 3), dtype=np.uint8)
+    mask = np.zeros((200, 200), np.uint8)
+    mask[:, 90:98] = 1
+    photo[mask == 1] //= 4
+    return photo, mask
+
+
+def test_taps_are_the_last_convolution_at_each_resolution() -> None:
+    taps = stage_taps(load_backbone("vgg16", weights="random").module, SIZE)
+    assert taps == {
+        "block1_conv2": 64,
+        "block2_conv2": 32,
+        "block3_conv3": 16,
+        "block4_conv3": 8,
+        "block5_conv3": 4,
+    }
+
+
+def test_map_is_what_the_formula_says(backbone: Backbone) -> None:
+    """Upsampled first and weighed then, the slow way round, by hand."""
+    taps = stage_taps(backbone.module, SIZE)
+    head = _random_head(backbone, taps)
+    inputs = torch.rand(2, 3, SIZE, SIZE)
+    responses: dict[str, torch.Tensor] = {}
+    layers = dict(backbone.module.named_children())
+    hooks = [
+        layers[name.replace("conv", "relu")].register_forward_hook(
+            lambda _m, _i, out, name=name: responses.__setitem__(name, out)
+        )
+        for name in head.taps
+    ]
+    with torch.inference_mode():
+        last, found = PixelMap(head, backbone.module)(backbone.module, inputs)
+        for hook in hooks:
+            hook.remove()
+        grid = (head.cells, head.cells)
+        stacked = torch.cat(
+            [F.interpolate(responses[name], grid, mode="bilinear") for name in head.taps], 1
+        )
+        weight = torch.from_numpy(np.concatenate(head.weights, 1))
+        hidden = torch.einsum("kc,nchw->nkhw", weight, stacked)
+        hidden = torch.relu(hidden + torch.from_numpy(head.bias)[:, None, None])
+        logit = torch.einsum("k,nkhw->nhw", torch.from_numpy(head.output), hidden)
+        expected = torch.sigmoid(logit + head.output_bias)
+        torch.testing.assert_close(last, backbone.module(inputs))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_sampled_cells_are_those_of_the_whole_interpolated_map(
+    backbone: Backbone, line: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """One tile, all of its marked cells: the sample holds what F.interpolate makes of the map."""
+    photo = np.ascontiguousarray(line[0][:SIZE, 60 : 60 + SIZE])
+    mask = line[1][:SIZE, 60 : 60 + SIZE]
+    taps = stage_taps(backbone.module, SIZE)
+    settings = PixelSettings(tiles=1, target_cells=10_000, other_cells=0)
+    sample = sample_cells(backbone, [photo], [mask], size=SIZE, taps=taps, settings=settings)
+    finest = max(sample)
+    coarse = min(taps, key=lambda name: taps[name])
+    with torch.inference_mode():
+        relu = dict(backbone.module.named_children())[coarse.replace("conv", "relu")]
+        kept: list[torch.Tensor] = []
+        hook = relu.register_forward_hook(lambda *parts: kept.append(parts[2]))
+        backbone.module(backbone.preprocessing(torch.from_numpy(photo[None])))
+        hook.remove()
+        share = F.interpolate(
+            torch.from_numpy((mask == 1).astype(np.float32))[None, None], (finest,) * 2, mode="area"
+        ).flatten()
+        whole = F.interpolate(kept[0], (finest,) * 2, mode="bilinear")[0].flatten(1).T
+    cells = share > 0
+    found = sample[finest].responses[coarse]
+    assert found.shape == (int(cells.sum()), whole.shape[1])
+    for channel in (0, 17, 255):
+        np.testing.assert_allclose(
+            np.sort(found[:, channel]), np.sort(whole[cells, channel].numpy()), atol=1e-5
+        )
+
+
+def test_head_learns_to_follow_a_line(
+    backbone: Backbone, line: tuple[np.ndarray, np.ndarray]
+) -> None:
+    photo, mask = line
+    taps = stage_taps(backbone.module, SIZE)
+    settings = PixelSettings(tiles=24, steps=200)
+    sample = sample_cells(backbone, [photo], [mask], size=SIZE, taps=taps, settings=settings)
+    cells = max(sample)
+    head = fit_pixel_head(sample[cells], list(taps), size=SIZE, cells=cells, settings=settings)
+    tile = np.ascontiguousarray(photo[70 : 70 + SIZE, 62 : 62 + SIZE])[None]
+    with torch.inference_mode():
+        inputs = backbone.preprocessing(torch.from_numpy(tile))
+        found = PixelMap(head, backbone.module)(backbone.module, inputs)[1][0].numpy()
+    assert head.map_px == pytest.approx(SIZE / cells)
+    column = int((94 - 62) / head.map_px)
+    line_cells, others = found[:, column], np.delete(found, range(column - 2, column + 3), 1)
+    assert np.median(line_cells) > 0.5
+    assert np.median(others) < 0.1
+
+
+def test_saved_head_is_the_same_and_damage_is_named(backbone: Backbone, tmp_path: Path) -> None:
+    head = _random_head(backbone, stage_taps(backbone.module, SIZE))
+    path = tmp_path / "pixel_head.safetensors"
+    head.save(path)
+    again = PixelHead.load(path)
+    assert (again.taps, again.cells, again.size) == (head.taps, head.cells, head.size)
+    np.testing.assert_array_equal(again.weights[1], head.weights[1])
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"pixel_head\.safetensors is no pixel head of ours"):
+        PixelHead.load(path)
+
+
+def test_photos_without_a_target_are_refused(backbone: Backbone) -> None:
+    photo, mask = np.zeros((80, 80, 3), np.uint8), np.zeros((80, 80), np.uint8)
+    taps = stage_taps(backbone.module, SIZE)
+    with pytest.raises(DataError, match="no training photo of at least 64 px shows the target"):
+        sample_cells(backbone, [photo], [mask], size=SIZE, taps=taps)
+
+
+def test_head_of_another_network_is_refused(backbone: Backbone) -> None:
+    head = _random_head(backbone, stage_taps(backbone.module, SIZE))
+    other = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))
+    with pytest.raises(DataError, match="listens to conv1, which the network lacks"):
+        PixelMap(head, other)
+
+
+def _random_head(backbone: Backbone, taps: dict[str, int]) -> PixelHead:
+    random = np.random.default_rng(1)
+    layers = dict(backbone.module.named_modules())
+    return PixelHead(
+        taps=tuple(taps),
+        weights=tuple(
+            random.normal(size=(5, layers[name].out_channels)).astype(np.float32)  # type: ignore[union-attr]
+            for name in taps
+        ),
+        bias=random.normal(size=5).astype(np.float32),
+        output=random.normal(size=5).astype(np.float32),
+        output_bias=0.3,
+        size=SIZE,
+        cells=max(taps.values()),
+    )
