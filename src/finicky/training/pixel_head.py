@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -54,9 +55,10 @@ class PixelHead:
         tensors = {f"tap{i}": weight for i, weight in enumerate(self.weights)}
         tensors |= {"bias": self.bias, "output": self.output}
         tensors["output_bias"] = np.array([self.output_bias], dtype=np.float32)
-        notes = {"size": str(self.size), "cells": str(self.cells), "taps": "\n".join(self.taps)}
+        notes = json.dumps({"size": self.size, "cells": self.cells, "taps": self.taps})
         with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata=notes)
+            # One key: safetensors writes several in any order, and equal heads make equal files.
+            save_file(tensors, temporary, metadata={"finicky": notes})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -65,8 +67,8 @@ class PixelHead:
 
         try:
             with safe_open(path, framework="numpy") as file:
-                notes = file.metadata() or {}
-                taps = tuple(notes["taps"].split("\n"))
+                notes = json.loads((file.metadata() or {})["finicky"])
+                taps = tuple(notes["taps"])
                 return cls(
                     taps,
                     tuple(file.get_tensor(f"tap{i}") for i in range(len(taps))),
@@ -76,7 +78,7 @@ class PixelHead:
                     int(notes["size"]),
                     int(notes["cells"]),
                 )
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} is no pixel head of ours: {error}") from error
 
 
