@@ -5,19 +5,20 @@ See Fang et al. 2023, "DepGraph", arXiv:2301.12900.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch_pruning as tp
-from torch import nn
+from torch import Tensor, nn
 
 from finicky.backbones import convolutions
 from finicky.errors import ShapeError, UnsupportedModelError
+from finicky.pruning.dependencies import goes_by_whole_groups, is_grouped, traced
 
-_MAKES_CHANNELS = (tp.prune_conv_out_channels, tp.prune_depthwise_conv_out_channels)
+# Larger than any stride of a classifier: a map that is one pixel here was pooled.
+_LARGE = 224
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,27 @@ class Producer:
     """A convolution that makes channels of a group.
 
     ``position`` is its place in forward order. ``channels[i]`` is the output channel that belongs
-    to the group's ``slots[i]``.
+    to the group's ``slots[i]``. ``pooled``: its map is a single pixel, as within
+    squeeze-and-excitation: it says nothing of where, and is not scored.
     """
 
     name: str
     position: int
+    channels: np.ndarray
+    slots: np.ndarray
+    pooled: bool = False
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a group takes from one layer: ``axis[channels[i]]`` goes with ``slots[i]``.
+
+    ``layer`` is the name of a module, or of a parameter that belongs to none. ``side`` is
+    ``out``, ``in``, or ``both`` where a layer has one number of channels, as normalisation has.
+    """
+
+    layer: str
+    side: str
     channels: np.ndarray
     slots: np.ndarray
 
@@ -40,36 +57,25 @@ class ChannelGroup:
 
     Attributes:
         root: The convolution whose output channels number the group's slots.
-        size: How many slots there are, one decision each.
+        size: How many slots there are.
         producers: Every convolution that makes them, the root included, in forward order.
+        members: Every layer that has them as inputs or outputs.
+        units: ``(size,)`` the decision that each slot belongs to, from 0: slots of one unit stay
+            or go together, which convolutions in groups ask for; otherwise each slot is its own.
+        magnitudes: ``(size,)`` L2 norm of the filters that make a slot, of the first producer.
     """
 
     root: str
     size: int
     producers: tuple[Producer, ...]
+    members: tuple[Member, ...]
+    units: np.ndarray
+    magnitudes: np.ndarray
 
-
-def trace(module: nn.Module, size: int) -> tp.DependencyGraph:
-    """torch-pruning's graph of a module.
-
-    The graph is traced by autograd, so that a frozen network would look empty (torch-pruning
-    prunes nothing then, without a word). Gradients are switched on for the trace; modes and flags
-    are restored.
-    """
-    training = module.training
-    frozen = [p for p in module.parameters() if not p.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(True)
-    try:
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            graph = tp.DependencyGraph()
-            # Two photos: of one, pooling drops the batch axis, and channels are miscounted.
-            return graph.build_dependency(module, torch.zeros(2, 3, size, size), verbose=False)
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-        module.train(training)
+    @property
+    def is_pooled(self) -> bool:
+        """No producer has a map: filters can only be told apart by their weights."""
+        return all(p.pooled for p in self.producers)
 
 
 def find_groups(module: nn.Module, size: int) -> list[ChannelGroup]:
@@ -80,15 +86,14 @@ def find_groups(module: nn.Module, size: int) -> list[ChannelGroup]:
         size: Side of the trial input in px.
 
     Raises:
-        UnsupportedModelError: A convolution is in no group, so that it could not be pruned; the
-            message names it.
+        UnsupportedModelError: A convolution is in no group, or its channels cannot be followed,
+            so that it could not be pruned; the message names it.
     """
-    graph = trace(module, size)
-    order = list(convolutions(module, size))
-    names = {layer: name for name, layer in module.named_modules()}
-    groups = []
-    for raw in graph.get_all_groups(root_module_types=[nn.Conv2d]):
-        groups.append(_group(raw, names, order))
+    order = {name: number for number, name in enumerate(convolutions(module, size))}
+    pooled = _pooled(module, size)
+    with traced(module, size) as graph:
+        raw = list(graph.get_all_groups(root_module_types=[nn.Conv2d]))
+        groups = [_group(one, module, order, pooled) for one in raw]
     placed = {p.name for g in groups for p in g.producers}
     missing = [name for name in order if name not in placed]
     if missing:
@@ -103,12 +108,15 @@ def find_groups(module: nn.Module, size: int) -> list[ChannelGroup]:
 def group_scores(group: ChannelGroup, scores: Mapping[str, np.ndarray]) -> np.ndarray:
     """One score a slot: the mean over the convolutions that make it, ``(size,)`` float64.
 
-    Producers without a score, and single NaN scores, are left out of the mean; a slot that
-    nothing scored is NaN.
+    Producers without a score, single NaN scores and pooled producers are left out of the mean; a
+    slot that nothing scored is NaN. Slots of one unit have one score, their mean. A group whose
+    producers are all pooled is ranked by the magnitude of its filters.
     """
+    if group.is_pooled:
+        return _unit_means(group, group.magnitudes)
     total, known = np.zeros(group.size), np.zeros(group.size)
     for producer in group.producers:
-        if producer.name not in scores:
+        if producer.name not in scores or producer.pooled:
             continue
         own = np.asarray(scores[producer.name], dtype=np.float64)
         if len(own) <= producer.channels.max():
@@ -119,24 +127,110 @@ def group_scores(group: ChannelGroup, scores: Mapping[str, np.ndarray]) -> np.nd
         seen = ~np.isnan(values)
         np.add.at(total, producer.slots[seen], values[seen])
         np.add.at(known, producer.slots[seen], 1)
-    return np.where(known > 0, total / np.maximum(known, 1), np.nan)
+    return _unit_means(group, np.where(known > 0, total / np.maximum(known, 1), np.nan))
 
 
-def _group(raw: tp.Group, names: Mapping[nn.Module, str], order: list[str]) -> ChannelGroup:
-    root = raw[0].dep.target.module
-    producers = []
+def _unit_means(group: ChannelGroup, slots: np.ndarray) -> np.ndarray:
+    count = group.units.max() + 1
+    if count == group.size:
+        return slots
+    seen = ~np.isnan(slots)
+    total = np.bincount(group.units[seen], slots[seen], minlength=count)
+    known = np.bincount(group.units[seen], minlength=count)
+    means = np.where(known > 0, total / np.maximum(known, 1), np.nan)
+    return means[group.units]
+
+
+def _pooled(module: nn.Module, size: int) -> set[nn.Module]:
+    """Convolutions whose map is a single pixel, whatever the size of the photo."""
+    found = _single_pixels(module, size)
+    return found & _single_pixels(module, _LARGE) if found else found
+
+
+def _single_pixels(module: nn.Module, size: int) -> set[nn.Module]:
+    found: set[nn.Module] = set()
+
+    def note(layer: nn.Module, _: object, output: Tensor) -> None:
+        if max(output.shape[2:]) == 1:
+            found.add(layer)
+
+    hooks = [m.register_forward_hook(note) for m in module.modules() if isinstance(m, nn.Conv2d)]
+    try:
+        with torch.inference_mode():
+            module(torch.zeros(1, 3, size, size))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _group(
+    raw: tp.Group, module: nn.Module, order: Mapping[str, int], pooled: set[nn.Module]
+) -> ChannelGroup:
+    names: dict[object, str] = {layer: name for name, layer in module.named_modules()}
+    names |= {parameter: name for name, parameter in module.named_parameters()}
+    layers = dict(module.named_modules())
+    members = _members(raw, names)
+    producers = {
+        m.layer: Producer(m.layer, order[m.layer], m.channels, m.slots, layers[m.layer] in pooled)
+        for m in members
+        if m.layer in order and m.side != "in"
+    }
+    ordered = sorted(producers.values(), key=lambda p: p.position)
+    size = len(raw[0].idxs)
+    filters = layers[ordered[0].name].weight.detach().flatten(1).norm(dim=1)
+    magnitudes = np.zeros(size)
+    magnitudes[ordered[0].slots] = filters.double().numpy()[ordered[0].channels]
+    return ChannelGroup(
+        names[raw[0].dep.target.module],
+        size,
+        tuple(ordered),
+        tuple(members),
+        _units(members, layers, size),
+        magnitudes,
+    )
+
+
+def _members(raw: tp.Group, names: Mapping[object, str]) -> list[Member]:
+    found: dict[tuple[str, str], Member] = {}
     for item in raw:
         layer = item.dep.target.module
-        if item.dep.handler in _MAKES_CHANNELS and names[layer] in order:
-            if layer.groups not in (1, layer.out_channels):
-                raise UnsupportedModelError(
-                    f"{names[layer]} is a convolution in {layer.groups} groups; only plain and "
-                    "depthwise ones can be pruned so far"
-                )
-            channels = np.asarray(item.idxs, dtype=np.int64)
-            slots = np.asarray(item.root_idxs, dtype=np.int64)
-            position = order.index(names[layer])
-            producers.append(Producer(names[layer], position, channels, slots))
-    unique = {p.name: p for p in producers}
-    ordered = sorted(unique.values(), key=lambda p: p.position)
-    return ChannelGroup(names[root], len(raw[0].idxs), tuple(ordered))
+        if layer not in names:
+            continue  # an operator without weights
+        pruner = item.dep.target and getattr(item.dep.handler, "__self__", None)
+        if pruner is not None and type(pruner).prune_in_channels is type(pruner).prune_out_channels:
+            side = "both"
+        else:
+            side = "out" if item.dep.handler.__name__ == "prune_out_channels" else "in"
+        channels = np.asarray(item.idxs, dtype=np.int64)
+        slots = np.asarray(item.root_idxs, dtype=np.int64)
+        found.setdefault((names[layer], side), Member(names[layer], side, channels, slots))
+    return list(found.values())
+
+
+def _units(members: list[Member], layers: Mapping[str, nn.Module], size: int) -> np.ndarray:
+    """The decision that each slot belongs to, numbered by its lowest slot."""
+    leader = np.arange(size)
+    for member in members:
+        conv = layers.get(member.layer)
+        if not isinstance(conv, nn.Conv2d) or not is_grouped(conv):
+            continue
+        length = conv.in_channels if member.side == "in" else conv.out_channels
+        if len(np.unique(member.channels)) != length:
+            raise UnsupportedModelError(
+                f"{member.layer} is a convolution in {conv.groups} groups whose channels come from "
+                "layers that are cut apart from each other: this network cannot be pruned safely"
+            )
+        width = length // conv.groups
+        whole = goes_by_whole_groups(conv)
+        labels = member.channels // width if whole else member.channels % width
+        leader = _merge(leader, member.slots, labels)
+    return np.unique(leader, return_inverse=True)[1]
+
+
+def _merge(leader: np.ndarray, slots: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Tie slots with equal labels, and all that they were tied to before."""
+    for label in np.unique(labels):
+        tied = np.isin(leader, leader[slots[labels == label]])
+        leader = np.where(tied, leader[tied].min(), leader)
+    return leader

@@ -117,7 +117,8 @@ def plan_from_scores(
     """Keep the best share of every group.
 
     Coupled channels (shortcuts, depthwise filters) get the mean score of the convolutions that
-    make them. Equal scores: the lower channel number stays. NaN counts as worst.
+    make them. Equal scores: the lower channel number stays. NaN counts as worst. Convolutions in
+    groups keep whole groups, or the same positions in each.
 
     Args:
         groups: From `find_groups`, on the unpruned network.
@@ -131,7 +132,7 @@ def plan_from_scores(
     kept: dict[str, list[int]] = {}
     for group in groups:
         ranking = np.nan_to_num(group_scores(group, scores), nan=-np.inf, neginf=-np.inf)
-        best = np.argsort(-ranking, kind="stable")[: keep_count(group.size, keep_ratio, round_to)]
+        best = _best_slots(group, ranking, keep_ratio, round_to)
         for producer in group.producers:
             chosen = producer.channels[np.isin(producer.slots, best)]
             previous = kept.setdefault(producer.name, [])
@@ -144,6 +145,18 @@ def plan_from_scores(
         roots=tuple(group.root for group in groups),
         criterion=criterion,
     )
+
+
+def _best_slots(
+    group: ChannelGroup, ranking: np.ndarray, keep_ratio: float, round_to: int
+) -> np.ndarray:
+    """The slots that stay; those of one unit have one rank and stay or go together."""
+    _, first = np.unique(group.units, return_index=True)
+    # So many units that their channels are a multiple of round_to.
+    multiple = round_to // math.gcd(round_to, max(1, group.size // len(first)))
+    number = keep_count(len(first), keep_ratio, multiple)
+    units = np.argsort(-ranking[first], kind="stable")[:number]
+    return np.flatnonzero(np.isin(group.units, units))
 
 
 def plan_from_kept(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
@@ -10,10 +11,20 @@ from torch import Tensor, nn
 
 from finicky.backbones import Backbone, Whole, convolutions, freeze
 from finicky.errors import FinickyError, UsageError
-from finicky.pruning.groups import trace
+from finicky.pruning.check import (
+    check_counts,
+    check_equivalent,
+    expected_counts,
+    removed_channels,
+)
+from finicky.pruning.counts import count
+from finicky.pruning.dependencies import traced
+from finicky.pruning.groups import find_groups
 
 
-def cut(module: nn.Module, keep: Mapping[str, Sequence[int]], size: int) -> nn.Module:
+def cut(
+    module: nn.Module, keep: Mapping[str, Sequence[int]], size: int, *, verify: bool = True
+) -> nn.Module:
     """A smaller copy of ``module`` that holds only the kept channels.
 
     Everything coupled to a cut channel (batch normalisation with its statistics, depthwise
@@ -24,18 +35,25 @@ def cut(module: nn.Module, keep: Mapping[str, Sequence[int]], size: int) -> nn.M
         module: The unpruned network.
         keep: For each group's root convolution, the output channels that stay, ascending.
         size: Side of the trial input in px.
+        verify: Check that the cut network has the parameters and MACs that follow from the plan,
+            answers as the whole one does with those channels dark, and that ``module`` is as
+            before. Only channel counts and one forward pass are checked otherwise.
 
     Raises:
         UsageError: A name is no convolution, or a channel number does not exist.
+        UnsupportedModelError: The network cannot be cut correctly.
         FinickyError: The result does not add up; nothing is returned then.
     """
-    smaller = deepcopy(module)
-    _cut_all(smaller, smaller, keep, size)
-    return freeze(smaller)
+    return _cut([module], keep, size, verify=verify)[0]
 
 
 def cut_both(
-    module: nn.Module, head: nn.Module, keep: Mapping[str, Sequence[int]], size: int
+    module: nn.Module,
+    head: nn.Module,
+    keep: Mapping[str, Sequence[int]],
+    size: int,
+    *,
+    verify: bool = True,
 ) -> tuple[nn.Module, nn.Module]:
     """As `cut`, and with it the inputs of the head that follows; the head's outputs stay.
 
@@ -44,20 +62,13 @@ def cut_both(
         head: What turns their map into the classes.
         keep: As for `cut`: convolutions of the features.
         size: Side of the trial input in px, one that the head takes.
+        verify: As for `cut`.
 
     Returns:
         Smaller copies of both.
     """
-    smaller = Whole(deepcopy(module), deepcopy(head))
-    classes = _answer(smaller, size).shape
-    _cut_all(smaller, smaller.features, keep, size)
-    if _answer(smaller, size).shape != classes:
-        raise FinickyError(
-            f"cutting changed the network's output from {tuple(classes)}: its classes are tied to "
-            "channels that the plan cuts"
-        )
-    freeze(smaller)
-    return smaller.features, smaller.head
+    features, smaller = _cut([module, head], keep, size, verify=verify)
+    return features, smaller
 
 
 def cut_backbone(backbone: Backbone, keep: Mapping[str, Sequence[int]], size: int) -> Backbone:
@@ -74,25 +85,63 @@ def cut_backbone(backbone: Backbone, keep: Mapping[str, Sequence[int]], size: in
     return backbone.with_module(*both)
 
 
-def _cut_all(
-    whole: nn.Module, features: nn.Module, keep: Mapping[str, Sequence[int]], size: int
-) -> None:
-    graph = trace(whole, size)
-    layers = convolutions(features, size)
+def _cut(
+    parts: list[nn.Module], keep: Mapping[str, Sequence[int]], size: int, *, verify: bool
+) -> list[nn.Module]:
+    """Features, and their head if there is one, with only the kept channels."""
+    before = _state(parts)
+    copies = deepcopy(parts)
+    whole = Whole(*copies) if len(copies) == 2 else copies[0]
+    prefix = "features." if len(copies) == 2 else ""
+    named = {f"{prefix}{name}": channels for name, channels in keep.items()}
+    shape = _answer(whole, size).shape
+    if verify:
+        _check_names(convolutions(copies[0], size), keep)
+        removed = removed_channels(find_groups(whole, size), named)
+        expected = expected_counts(whole, removed, size)
+    with traced(whole, size) as graph:
+        layers = convolutions(copies[0], size)
+        _check_names(layers, keep)
+        for name, channels in keep.items():
+            _cut_one(graph, layers[name], name, channels)
+    freeze(whole)
+    _check(copies[0], keep, size)
+    if len(parts) == 2 and _answer(whole, size).shape != shape:
+        raise FinickyError(
+            f"cutting changed the network's output from {tuple(shape)}: its classes are tied to "
+            "channels that the plan cuts"
+        )
+    if verify:
+        check_counts(count(whole, size), expected)
+        check_equivalent(parts, copies, removed, size)
+        if _state(parts) != before:
+            raise FinickyError("cutting changed the network that was given")
+    return copies
+
+
+def _state(parts: Sequence[nn.Module]) -> tuple[object, ...]:
+    """What must not change of a network: its numbers, modes and flags."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for tensor in part.state_dict().values():
+            digest.update(tensor.detach().contiguous().flatten().view(torch.uint8).numpy())
+    modes = tuple((type(m), m.training) for part in parts for m in part.modules())
+    return digest.digest(), modes, tuple(p.requires_grad for q in parts for p in q.parameters())
+
+
+def _check_names(layers: Mapping[str, nn.Conv2d], keep: Mapping[str, Sequence[int]]) -> None:
     for name, channels in keep.items():
         if name not in layers:
             raise UsageError(f"the plan cuts {name}, which this network does not have")
-        _cut_one(graph, layers[name], name, channels)
-    freeze(whole)
-    _check(features, keep, size)
+        number, stay = layers[name].out_channels, set(channels)
+        if not stay or min(stay) < 0 or max(stay) >= number or len(stay) < len(channels):
+            raise UsageError(
+                f"{name} has channels 0 to {number - 1}; the plan keeps {sorted(stay)[:8]}"
+            )
 
 
 def _cut_one(graph, layer: nn.Conv2d, name: str, channels: Sequence[int]) -> None:  # type: ignore[no-untyped-def]
     stay = set(channels)
-    if not stay or min(stay) < 0 or max(stay) >= layer.out_channels or len(stay) < len(channels):
-        raise UsageError(
-            f"{name} has channels 0 to {layer.out_channels - 1}; the plan keeps {sorted(stay)[:8]}"
-        )
     drop = [i for i in range(layer.out_channels) if i not in stay]
     if not drop:
         return

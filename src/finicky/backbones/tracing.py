@@ -1,0 +1,107 @@
+"""A network's Python code as a graph of layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from finicky.errors import UnsupportedModelError
+
+# Whole even where they hold other layers: what follows looks for these kinds.
+_LAYERS = (
+    nn.Conv2d,
+    nn.Linear,
+    nn.BatchNorm2d,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+)
+_ACTIVATIONS: dict[Any, type[nn.Module]] = {
+    F.relu: nn.ReLU,
+    F.relu_: nn.ReLU,
+    torch.relu: nn.ReLU,
+    torch.relu_: nn.ReLU,
+    "relu": nn.ReLU,
+    "relu_": nn.ReLU,
+    F.relu6: nn.ReLU6,
+    F.silu: nn.SiLU,
+    F.hardswish: nn.Hardswish,
+    F.gelu: nn.GELU,
+    F.mish: nn.Mish,
+}
+
+
+def trace_network(network: nn.Module) -> fx.GraphModule:
+    """The network as an `fx.GraphModule` of its own layers, in which activations are layers too.
+
+    What cannot be traced (code that looks at values) stays one node, its innermost layer only.
+
+    Args:
+        network: In eval mode; what it does in training is lost. Not changed; layers are shared.
+    """
+    whole: set[nn.Module] = set()
+    while True:
+        tracer = _Tracer(whole)
+        try:
+            graph = tracer.trace(network)
+            break
+        except Exception as error:  # tracing raises whatever the traced code does with proxies
+            if len(tracer.inside) < 2:
+                raise UnsupportedModelError(
+                    f"its code cannot be traced: {str(error).strip().splitlines()[0]}"
+                ) from error
+            whole.add(tracer.inside[-1])
+    traced = fx.GraphModule(tracer.root, graph)
+    _activations_as_layers(traced)
+    return traced
+
+
+class _Tracer(fx.Tracer):
+    """Looks into every layer but those with weights of their own, and ``whole``."""
+
+    def __init__(self, whole: set[nn.Module]) -> None:
+        super().__init__()
+        self._whole = whole
+        self.inside: list[nn.Module] = []
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        self.inside = [root]
+        return super().trace(root, concrete_args)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        innermost = next(m.children(), None) is None and next(m.parameters(), None) is not None
+        if m in self._whole or isinstance(m, _LAYERS) or innermost:
+            return True
+        return not isinstance(m, nn.Sequential) and super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        self.inside.append(m)
+        result = super().call_module(m, forward, args, kwargs)
+        self.inside.pop()  # not reached when tracing fails: then the last one is to blame
+        return result
+
+
+def _activations_as_layers(traced: fx.GraphModule) -> None:
+    """`F.relu(x)` becomes a layer of its own, so that responses can be read there."""
+    number = 0
+    for node in list(traced.graph.nodes):
+        if node.op not in ("call_function", "call_method") or node.target not in _ACTIVATIONS:
+            continue
+        options = {k: v for k, v in node.kwargs.items() if k not in ("inplace", "input")}
+        if len(node.all_input_nodes) != 1 or (options and node.target is not F.gelu):
+            continue
+        name = f"activation_{number}"
+        while hasattr(traced, name):
+            number += 1
+            name = f"activation_{number}"
+        traced.add_submodule(name, _ACTIVATIONS[node.target](**options))
+        with traced.graph.inserting_before(node):
+            layer = traced.graph.call_module(name, (node.all_input_nodes[0],))
+        node.replace_all_uses_with(layer)
+        traced.graph.erase_node(node)
+        number += 1
+    traced.recompile()
