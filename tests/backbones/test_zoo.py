@@ -116,9 +116,7 @@ def test_checkpoint_of_another_network_is_refused(tmp_path: Path, change: dict, 
 
 
 def test_transformer_is_refused_with_the_reason() -> None:
-    with pytest.raises(
-        UnsupportedModelError, match=r"vit_b_16 cannot be used: .*no feature map"
-    ):
+    with pytest.raises(UnsupportedModelError, match=r"vit_b_16 cannot be used: .*no feature map"):
         load_backbone("torchvision:vit_b_16", weights="random")
 
 

@@ -63,8 +63,9 @@ class SameConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        top, bottom = same_padding(x.shape[2], self.kernel_size[0], self.stride[0])
-        left, right = same_padding(x.shape[3], self.kernel_size[1], self.stride[1])
+        reach = [d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True)]
+        top, bottom = same_padding(x.shape[2], reach[0], self.stride[0])
+        left, right = same_padding(x.shape[3], reach[1], self.stride[1])
         return super().forward(F.pad(x, (left, right, top, bottom)))
 
 

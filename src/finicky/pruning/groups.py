@@ -6,6 +6,7 @@ See Fang et al. 2023, "DepGraph", arXiv:2301.12900.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,7 +157,8 @@ def _single_pixels(module: nn.Module, size: int) -> set[nn.Module]:
 
     hooks = [m.register_forward_hook(note) for m in module.modules() if isinstance(m, nn.Conv2d)]
     try:
-        with torch.inference_mode():
+        # A head that takes maps of one size only fails at the other; its convolutions are seen.
+        with torch.inference_mode(), suppress(RuntimeError, ValueError):
             module(torch.zeros(1, 3, size, size))
     finally:
         for hook in hooks:
