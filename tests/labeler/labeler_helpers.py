@@ -54,9 +54,9 @@ class Server:
         self.port = port or free_port()
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self) -> str:
-        """Start it and give the link that opens it."""
-        program = "from finicky.cli import main; main()"
+    def start(self, before: str = "") -> str:
+        """Start it and give the link that opens it; ``before`` is run in its process first."""
+        program = f"{before}\nfrom finicky.cli import main; main()"
         command = [sys.executable, "-c", program, "label", str(self.root)]
         self.process = subprocess.Popen(
             [*command, "--port", str(self.port), "--no-browser"],

@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 import threading
 import time
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from labeler_helpers import CHROMIUM, Server, make_project, stored_ids
+from labeler_bench import VIEWPORT, Bench
+from labeler_helpers import Server, make_project
 from PIL import Image
 
 from finicky.labeler import MaskStore, patches
@@ -20,104 +19,6 @@ from finicky.labeler.states import States
 from finicky.labeler.store import Author
 
 NAME = "photo 0.png"
-VIEWPORT = {"width": 1366, "height": 768}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A running Chromium; skips where it or Playwright is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium in /usr/bin: apt-get install chromium")
-    with warnings.catch_warnings(), playwright.sync_playwright() as started:
-        warnings.simplefilter("ignore")
-        browser = started.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Server]:
-    """A labeler of a small project; its folder has a space and an accent."""
-    root = tmp_path / "mosty świat"
-    make_project(root)
-    server = Server(root)
-    yield server
-    server.kill()
-
-
-class Bench:
-    """A page with the labeler open, and hands on it."""
-
-    def __init__(self, browser: Any, server: Server, *, has_touch: bool = False) -> None:
-        self.server = server
-        self.context = browser.new_context(viewport=VIEWPORT, has_touch=has_touch)
-        self.errors: list[str] = []
-        self.page = self.tab(server.start())
-
-    def tab(self, link: str) -> Any:
-        page = self.context.new_page()
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.goto(link)
-        page.wait_for_selector('body[data-ready="1"]')
-        return page
-
-    def restart(self) -> None:
-        self.context.request.get(self.server.start())  # as the browser would open the new link
-
-    def at(self, x: float, y: float, page: Any = None) -> tuple[float, float]:
-        """Where the centre of a photo's pixel is on the page."""
-        page = page or self.page
-        view = page.evaluate("({x: labeler.view.x, y: labeler.view.y, s: labeler.view.scale})")
-        box = page.locator("#stage").bounding_box()
-        return (
-            box["x"] + view["x"] + (x + 0.5) * view["s"],
-            box["y"] + view["y"] + (y + 0.5) * view["s"],
-        )
-
-    def drag(self, *points: tuple[float, float], page: Any = None) -> None:
-        page = page or self.page
-        places = [self.at(*point, page=page) for point in points]
-        page.mouse.move(*places[0])
-        page.mouse.down()
-        for place in places[1:]:
-            page.mouse.move(*place, steps=4)
-        page.mouse.up()
-
-    def thin(self, page: Any = None) -> None:
-        """Take the brush of one pixel."""
-        (page or self.page).keyboard.press("b")
-        (page or self.page).evaluate("labeler.panel.setSize(1)")
-
-    def saved(self, page: Any = None) -> None:
-        self.until("labeler.unsaved === 0 && !labeler.sheet.saver.sending", page)
-
-    def until(self, condition: str, page: Any = None) -> None:
-        """Wait for a condition in the page (Playwright's own way needs eval, which CSP forbids)."""
-        end = time.monotonic() + 20
-        while not (page or self.page).evaluate(f"Boolean({condition})"):
-            assert time.monotonic() < end, f"never became true: {condition}"
-            time.sleep(0.02)
-
-    def shown(self, page: Any = None) -> np.ndarray:
-        """The mask as the page has it."""
-        page = page or self.page
-        flat = page.evaluate("Array.from(labeler.sheet.raster.data)")
-        width = page.evaluate("labeler.sheet.raster.width")
-        return np.array(flat, np.uint8).reshape(-1, width)
-
-    def stored(self, photo: str = NAME) -> np.ndarray:
-        return stored_ids(self.server.root, photo)
-
-
-@pytest.fixture
-def bench(chromium: Any, served: Server) -> Iterator[Bench]:
-    made = Bench(chromium, served)
-    yield made
-    made.context.close()
-    assert made.errors == []
 
 
 def test_a_stroke_of_one_pixel_is_one_pixel_wide(bench: Bench) -> None:
@@ -319,8 +220,7 @@ def test_strokes_drawn_without_a_server_survive_closing_the_tab(bench: Bench) ->
     bench.server.kill()
     bench.drag((10, 9), (30, 9))
     bench.drag((10, 13), (30, 13))
-    bench.page.wait_for_selector('#save[data-state="offline"]')
-    assert "2 strokes" in bench.page.locator("#save").inner_text()
+    bench.page.wait_for_selector('#save:has-text("2 strokes kept in this browser")')
     bench.page.close()
     bench.page = bench.tab(bench.server.start())
     bench.saved()
@@ -413,8 +313,7 @@ def test_a_disk_that_refuses_is_told_and_strokes_wait_for_it(bench: Bench) -> No
     masks.rename(masks.with_name("away"))
     masks.write_text("in the way")
     bench.drag((10, 9), (30, 9))
-    bench.page.wait_for_selector('#save[data-state="offline"]')
-    assert "1 stroke kept in this browser" in bench.page.locator("#save").inner_text()
+    bench.page.wait_for_selector('#save:has-text("1 stroke kept in this browser")')
     masks.unlink()
     masks.with_name("away").rename(masks)
     bench.saved()

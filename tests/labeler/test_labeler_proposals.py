@@ -14,7 +14,8 @@ from finicky.labeler import MaskStore, Workplace, patches
 from finicky.labeler.pictures import Pictures
 from finicky.labeler.proposals import Box, Proposer
 from finicky.labeler.proposals.features import classic_features
-from finicky.labeler.proposals.learner import Lesson, PixelClassifier
+from finicky.labeler.proposals.learner import PixelClassifier
+from finicky.labeler.proposals.lessons import Lesson
 from finicky.labeler.states import States
 from finicky.labeler.store import Author
 
@@ -30,19 +31,33 @@ def _photo(seed: int, side: int = 160) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2), marked
 
 
+def _lessons(count: int) -> list[Lesson]:
+    photos = [_photo(seed) for seed in range(count)]
+    return [Lesson(rgb, m.astype(np.uint8), np.ones_like(m)) for rgb, m in photos]
+
+
+def _with_stain(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A photo with a crack (1) and a stain (3)."""
+    rgb, marked = _photo(seed)
+    labels = marked.astype(np.uint8)
+    y, x = np.mgrid[:160, :160]
+    stain = (y - 60 - 9 * seed) ** 2 + (x - 125) ** 2 < 18**2
+    rgb[stain] = rgb[stain] // 3
+    labels[stain] = 3
+    return rgb, labels
+
+
 def test_a_classifier_finds_a_crack_that_it_has_not_seen() -> None:
-    lessons = [Lesson(rgb, m, ~m) for rgb, m in map(_photo, range(3))]
     rgb, marked = _photo(9)
-    found = PixelClassifier(lessons).probability(rgb) > 0.5
+    found = PixelClassifier(_lessons(3)).probability(rgb)[0] > 0.5
     assert (found & marked).sum() / (found | marked).sum() > 0.7
 
 
 def test_the_answer_does_not_depend_on_how_a_photo_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    lessons = [Lesson(rgb, m, ~m) for rgb, m in map(_photo, range(2))]
-    classifier = PixelClassifier(lessons)
+    classifier = PixelClassifier(_lessons(2))
     rgb, _ = _photo(5, side=300)
     whole = classifier.probability(rgb)
-    monkeypatch.setattr("finicky.labeler.proposals.learner._SIDE", 130)
+    monkeypatch.setattr("finicky.labeler.proposals.lessons.SIDE", 130)
     parts = classifier.probability(rgb)
     # The tails of the widest blur reach beyond the border that parts are computed with.
     assert np.mean(np.abs(whole - parts) > 0.1) < 0.01
@@ -57,7 +72,10 @@ def test_features_do_not_depend_on_exposure() -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> tuple[Workplace, MaskStore, States, Proposer]:
+def desk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Workplace, MaskStore, States, Proposer]:
+    monkeypatch.setattr("finicky.labeler.proposals.proposer._has_torch", lambda: False)
     place = make_project(tmp_path / "p", photos=5)
     photos = place.scan()
     store, states = MaskStore(place, photos), States(place)
@@ -81,7 +99,7 @@ def test_nothing_is_proposed_before_there_is_enough_to_learn(
     assert "Finish 3 more photos" in proposer.standing()["text"]
     _finish(desk, 2)
     with pytest.raises(UsageError, match="Finish 1 more photo,"):
-        proposer.probability(place.scan()[3], Box(0, 0, 200, 120))
+        proposer.propose(place.scan()[3], Box(0, 0, 200, 120))
 
 
 def test_a_proposal_covers_what_was_marked_and_names_the_next_photo(
@@ -97,7 +115,7 @@ def test_a_proposal_covers_what_was_marked_and_names_the_next_photo(
     photos = place.scan()
     assert standing["learnt_from"] == 3
     assert standing["next"] in {photo.id for photo in photos[3:]}
-    found = proposer.probability(photos[4], Box(0, 0, 200, 120)) > 127
+    found = proposer.propose(photos[4], Box(0, 0, 200, 120)).score > 127
     marked = store.load(photos[0]).ids == 1
     assert (found & marked).sum() / (found | marked).sum() > 0.8
 
@@ -108,7 +126,7 @@ def test_a_part_outside_of_the_photo_is_refused(
 ) -> None:
     place, _, _, proposer = desk
     with pytest.raises(UsageError, match="not in the photo"):
-        proposer.probability(place.scan()[0], box)
+        proposer.propose(place.scan()[0], box)
 
 
 def test_the_best_filters_of_a_network_help_where_torch_is_there(
@@ -135,4 +153,73 @@ def test_an_unknown_network_does_not_stop_the_labeling(tmp_path: Path) -> None:
     store, states = MaskStore(place, photos), States(place)
     proposer = Proposer(place, photos, store, states, Pictures(), backbone="no-such-network")
     _finish((place, store, states, proposer), 3)
-    assert proposer.probability(photos[3], Box(0, 0, 50, 50)).shape == (50, 50)
+    assert proposer.propose(photos[3], Box(0, 0, 50, 50)).score.shape == (50, 50)
+
+
+def test_forests_tell_classes_apart() -> None:
+    photos = [_with_stain(seed) for seed in range(3)]
+    classifier = PixelClassifier([Lesson(r, n, np.ones(n.shape, bool)) for r, n in photos])
+    assert classifier.classes == (1, 3)
+    _tells_apart(classifier.probability(_with_stain(7)[0]), _with_stain(7)[1])
+
+
+def test_a_network_takes_over_where_torch_is_there(
+    desk: tuple[Workplace, MaskStore, States, Proposer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setattr("finicky.labeler.proposals.proposer._has_torch", lambda: True)
+    monkeypatch.setattr("finicky.labeler.proposals.network.FIRST_STEPS", 4)
+    monkeypatch.setattr("finicky.labeler.proposals.network.MORE_STEPS", 3)
+    _, _, _, proposer = desk
+    for photos, steps in ((3, 4), (4, 7)):
+        _finish(desk, photos)
+        proposer.photo_done()
+        end = time.monotonic() + 60
+        while proposer.standing()["training"]:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        assert proposer.standing()["learnt_from"] == photos
+        assert proposer._network is not None
+        assert proposer._network.steps == steps
+
+
+def test_a_network_tells_classes_apart_and_goes_on_learning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setattr("finicky.labeler.proposals.network._CROP", 64)
+    from finicky.labeler.proposals.network import PixelNetwork
+
+    photos = [_with_stain(seed) for seed in range(3)]
+    lessons = [Lesson(rgb, ids, np.ones(ids.shape, bool)) for rgb, ids in photos]
+    young = PixelNetwork((1, 3)).taught(lessons, steps=30)
+    taught = young.taught(lessons, steps=90)
+    assert (young.steps, taught.steps) == (30, 120)
+    rgb, labels = _with_stain(7)
+    before = young.probability(rgb)
+    _tells_apart(taught.probability(rgb), labels)
+    np.testing.assert_array_equal(young.probability(rgb), before)  # it is still who it was
+
+
+def test_a_network_takes_photos_of_any_size() -> None:
+    pytest.importorskip("torch")
+    from finicky.labeler.proposals.network import PixelNetwork
+
+    lessons = [Lesson(rgb[:33, :71], m[:33, :71], k[:33, :71]) for rgb, m, k in _raw(2)]
+    network = PixelNetwork((1,)).taught(lessons, steps=2)
+    for height, width in ((1, 1), (7, 300), (129, 64)):
+        answer = network.probability(np.zeros((height, width, 3), np.uint8))
+        assert answer.shape == (1, height, width)
+        assert np.isfinite(answer).all()
+
+
+def _raw(count: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    return [(lesson.rgb, lesson.labels, lesson.known) for lesson in _lessons(count)]
+
+
+def _tells_apart(sure: np.ndarray, labels: np.ndarray) -> None:
+    likeliest = np.array([1, 3])[sure.argmax(0)]
+    found = sure.sum(0) > 0.5
+    for number, least in ((1, 0.5), (3, 0.7)):
+        mine, wanted = found & (likeliest == number), labels == number
+        assert (mine & wanted).sum() / (mine | wanted).sum() > least

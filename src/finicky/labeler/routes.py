@@ -261,8 +261,8 @@ async def _proposal(desk: Desk, request: Request) -> Response:
         sides = [int(request.query_params[name]) for name in ("x", "y", "width", "height")]
     except (KeyError, ValueError) as error:
         raise UsageError("a proposal needs x, y, width and height in px") from error
-    propose = partial(desk.proposer.probability, photo, Box(*sides))
-    return _bytes((await run_in_threadpool(propose)).tobytes())
+    found = await run_in_threadpool(desk.proposer.propose, photo, Box(*sides))
+    return _bytes(found.score.tobytes() + found.classes.tobytes())
 
 
 _KEEP_AN_HOUR = {"cache-control": "private, max-age=3600"}

@@ -29,10 +29,10 @@ def classic_features(rgb: np.ndarray) -> np.ndarray:
     Returns:
         ``(H, W, F)`` float32.
     """
-    return np.stack(list(_maps(_levelled(rgb))), axis=-1)
+    return np.stack(list(_maps(levelled(rgb))), axis=-1)
 
 
-def _levelled(rgb: np.ndarray) -> np.ndarray:
+def levelled(rgb: np.ndarray) -> np.ndarray:
     """Brightness minus that of the surroundings, in units of their spread."""
     from scipy.ndimage import gaussian_filter
 

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from finicky.errors import MissingDependencyError
-from finicky.labeler.proposals.features import REACH, classic_features, line_maps
-from finicky.tiling import starts
+from finicky.labeler.proposals.features import classic_features, line_maps
+from finicky.labeler.proposals.lessons import Extra, Lesson, go_on, in_parts, parts
 
-Extra = Callable[[np.ndarray], np.ndarray]
-
-_SIDE = 1024  # of the parts in which a photo is worked on, in px
-_PARTS = 3  # of a large photo that are learnt from
 _MARKED, _UNMARKED = 1200, 3200  # pixels that are learnt from in each part
 _LOST = 0.003  # share of marked pixels that the first look may miss
 _POSSIBLE = 0.03  # probability below which nothing is looked at again
 _NEAR = 6  # px around a marked pixel, where most doubts are
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A labelled photo.
-
-    Attributes:
-        rgb: ``(H, W, 3)`` uint8.
-        marked: ``(H, W)`` bool, pixels of the target.
-        unmarked: ``(H, W)`` bool, pixels that are known to be something else.
-    """
-
-    rgb: np.ndarray
-    marked: np.ndarray
-    unmarked: np.ndarray
-
-
-def _go_on() -> None:
-    pass
 
 
 class PixelClassifier:
@@ -51,7 +28,8 @@ class PixelClassifier:
     how many each stands for, so that the answers are probabilities on whole photos.
 
     Args:
-        lessons: At least one with marked and one with unmarked pixels.
+        lessons: At least one with marked and one with unmarked pixels. Each class in them is
+            told from the others.
         extra: More features for a part of a photo, ``(H, W, F)``.
         seed: Of the sampling.
         check: Called again and again, here and while asked; stops the work by raising.
@@ -66,46 +44,50 @@ class PixelClassifier:
         *,
         extra: Extra | None = None,
         seed: int = 0,
-        check: Callable[[], None] = _go_on,
+        check: Callable[[], None] = go_on,
     ) -> None:
         _check_installed()
         self._extra, self._check = extra, check
         rng = np.random.default_rng(seed)
-        parts = [part for lesson in lessons for part in _parts(lesson)]
-        places = [_sample(part, rng) for part in parts]
+        self.classes = _classes(lessons)
+        taken = [part for lesson in lessons for part in parts(lesson)]
+        places = [_sample(part, rng) for part in taken]
         first = [
             _rows(self._features(part.rgb), part, where)
-            for part, where in zip(parts, places, strict=True)
+            for part, where in zip(taken, places, strict=True)
         ]
         self._gate = _best_gate(first)
         halves = [first[0::2], first[1::2] or first[0::2]]
         self._pair = [_forest(half, seed) for half in halves]
         second = []
-        for number, (part, where) in enumerate(zip(parts, places, strict=True)):
+        for number, (part, where) in enumerate(zip(taken, places, strict=True)):
             other = self._pair[1 - number % 2]
             features = self._features(part.rgb)
-            answer = _ask(other, features, self._gate.passes(features))
-            second.append(_rows(np.dstack([features, _context(answer)]), part, where))
+            answer = self._ask(other, features, self._gate.passes(features))
+            second.append(_rows(np.dstack([features, _context(answer.sum(0))]), part, where))
         self._last = _forest(second, seed)
 
     def probability(self, rgb: np.ndarray) -> np.ndarray:
-        """For each pixel the probability that a person would mark it: ``(H, W)`` float32."""
-        height, width = rgb.shape[:2]
-        out = np.empty((height, width), np.float32)
-        for y in starts(height, min(_SIDE, height), _SIDE):
-            for x in starts(width, min(_SIDE, width), _SIDE):
-                top, left = max(0, y - REACH), max(0, x - REACH)
-                part = rgb[top : y + _SIDE + REACH, left : x + _SIDE + REACH]
-                answer = self._answer(part)[y - top :, x - left :]
-                block = out[y : y + _SIDE, x : x + _SIDE]
-                block[...] = answer[: block.shape[0], : block.shape[1]]
-        return out
+        """For each class and pixel the probability that it is marked: ``(K, H, W)`` float32."""
+        return in_parts(rgb, self._answer, len(self.classes))
 
     def _answer(self, rgb: np.ndarray) -> np.ndarray:
         features = self._features(rgb)
         passing = self._gate.passes(features)
-        first = np.mean([_ask(forest, features, passing) for forest in self._pair], axis=0)
-        return _ask(self._last, np.dstack([features, _context(first)]), _near(first))
+        first = np.mean([self._ask(forest, features, passing) for forest in self._pair], axis=0)
+        near = _near(first.sum(0))
+        return self._ask(self._last, np.dstack([features, _context(first.sum(0))]), near)
+
+    def _ask(self, forest: Any, features: np.ndarray, where: np.ndarray) -> np.ndarray:
+        """The forest's probabilities where it is asked, 0 elsewhere: ``(K, H, W)`` float32."""
+        out = np.zeros((len(self.classes), *where.shape), np.float32)
+        if where.any():
+            answers = forest.predict_proba(features[where])
+            # A forest whose half of the photos shows nothing of a class does not know it.
+            for column, number in enumerate(forest.classes_):
+                if number:
+                    out[self.classes.index(number)][where] = answers[:, column]
+        return out
 
     def _features(self, rgb: np.ndarray) -> np.ndarray:
         self._check()
@@ -115,10 +97,10 @@ class PixelClassifier:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Pixels to learn from: ``(N, F)`` features, ``(N,)`` marked or not, ``(N,)`` weights."""
+    """Pixels to learn from: ``(N, F)`` features, ``(N,)`` class numbers, ``(N,)`` weights."""
 
     features: np.ndarray
-    marked: np.ndarray
+    labels: np.ndarray
     weights: np.ndarray
 
 
@@ -130,15 +112,18 @@ class _Places:
     weights: np.ndarray
 
 
+def _classes(lessons: Sequence[Lesson]) -> tuple[int, ...]:
+    found = {int(n) for lesson in lessons for n in np.unique(lesson.labels[lesson.known])}
+    return tuple(sorted(found - {0}))
+
+
 def _sample(part: Lesson, rng: np.random.Generator) -> _Places:
     from scipy.ndimage import binary_dilation
 
-    near = binary_dilation(part.marked, iterations=_NEAR) & part.unmarked
-    groups = [
-        (part.marked, _MARKED),
-        (near, _UNMARKED // 2),
-        (part.unmarked & ~near, _UNMARKED // 2),
-    ]
+    unmarked = part.known & ~part.marked
+    near = binary_dilation(part.marked, iterations=_NEAR) & unmarked
+    groups = [(part.known & (part.labels == n), _MARKED) for n in _classes([part])]
+    groups += [(near, _UNMARKED // 2), (unmarked & ~near, _UNMARKED // 2)]
     chosen, weights = [], []
     for pixels, most in groups:
         places = np.flatnonzero(pixels)
@@ -150,7 +135,7 @@ def _sample(part: Lesson, rng: np.random.Generator) -> _Places:
 
 def _rows(features: np.ndarray, part: Lesson, where: _Places) -> _Rows:
     flat = features.reshape(-1, features.shape[-1])[where.index]
-    return _Rows(flat, part.marked.ravel()[where.index], where.weights)
+    return _Rows(flat, part.labels.ravel()[where.index], where.weights)
 
 
 def _forest(rows: Sequence[_Rows], seed: int) -> Any:
@@ -167,7 +152,7 @@ def _forest(rows: Sequence[_Rows], seed: int) -> Any:
     )
     return forest.fit(
         np.concatenate([part.features for part in rows]),
-        np.concatenate([part.marked for part in rows]),
+        np.concatenate([part.labels for part in rows]),
         sample_weight=weights / weights.mean(),
     )
 
@@ -188,7 +173,7 @@ class _Gate:
 def _best_gate(rows: Sequence[_Rows]) -> _Gate:
     """The gate that turns away most of what is unmarked and next to nothing of what is marked."""
     features = np.concatenate([part.features for part in rows])
-    marked = np.concatenate([part.marked for part in rows])
+    marked = np.concatenate([part.labels for part in rows]) > 0
     weights = np.concatenate([part.weights for part in rows])[~marked]
     best, gate = -1.0, _Gate(0, 1, -np.inf)
     if not marked.any() or marked.all():
@@ -209,16 +194,6 @@ def _near(answer: np.ndarray) -> np.ndarray:
     return maximum_filter(answer, 7) >= _POSSIBLE
 
 
-def _ask(forest: Any, features: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """The forest's probabilities where it is asked, 0 elsewhere: ``(H, W)`` float32."""
-    out = np.zeros(where.shape, np.float32)
-    # A forest whose half of the photos shows nothing marked knows no mark.
-    if where.any() and True in forest.classes_:
-        answers = forest.predict_proba(features[where])
-        out[where] = answers[:, list(forest.classes_).index(True)]
-    return out
-
-
 def _context(answer: np.ndarray) -> np.ndarray:
     """The answers around each pixel: ``(H, W, F)`` float32."""
     from scipy.ndimage import gaussian_filter
@@ -237,17 +212,3 @@ def _check_installed() -> None:
         raise MissingDependencyError(
             "proposals need scikit-learn and scipy: pip install 'finicky-transfer-learning[label]'"
         ) from error
-
-
-def _parts(lesson: Lesson) -> Iterator[Lesson]:
-    """The parts of a photo that are learnt from: those with most marked pixels."""
-    height, width = lesson.marked.shape
-    places = []
-    for y in starts(height, min(_SIDE, height), _SIDE):
-        for x in starts(width, min(_SIDE, width), _SIDE):
-            block = np.s_[y : y + _SIDE, x : x + _SIDE]
-            if lesson.marked[block].any() or lesson.unmarked[block].any():
-                places.append((-int(lesson.marked[block].sum()), y, x))
-    for _, y, x in sorted(places)[:_PARTS]:
-        block = np.s_[y : y + _SIDE, x : x + _SIDE]
-        yield Lesson(lesson.rgb[block], lesson.marked[block], lesson.unmarked[block])

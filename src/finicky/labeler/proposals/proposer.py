@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,17 +14,22 @@ from finicky.data.pairs import Pair
 from finicky.errors import FinickyError, UsageError
 from finicky.labeler.pictures import Pictures
 from finicky.labeler.proposals.filters import BestFilters, load_quietly
-from finicky.labeler.proposals.learner import Lesson, PixelClassifier
+from finicky.labeler.proposals.learner import PixelClassifier
+from finicky.labeler.proposals.lessons import Lesson
 from finicky.labeler.states import States
 from finicky.labeler.store import MaskStore
 from finicky.labeler.workplace import Photo, Workplace
-from finicky.masks import IGNORE, target_mask
+from finicky.masks import IGNORE
+
+if TYPE_CHECKING:
+    from finicky.labeler.proposals.network import PixelNetwork
 
 ENOUGH = 3  # finished photos before there is anything to learn
 _MOST_PHOTOS = 40  # that are learnt from: the last ones
 _MOST_PIXELS = 4_200_000  # of one proposal
 _JUDGED = 24  # photos that are looked at to find the next one
 _JUDGED_SIDE = 512
+_LEAST_PIXELS = 40  # of a class before it is told from others
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,29 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """What would be marked in a part of a photo.
+
+    Attributes:
+        score: ``(H, W)`` uint8, how surely anything would be marked; 255 = sure.
+        classes: ``(H, W)`` uint8, the number of the likeliest class.
+    """
+
+    score: np.ndarray
+    classes: np.ndarray
+
+
+@dataclass(frozen=True)
 class _Trained:
-    classifier: PixelClassifier
+    classifier: PixelClassifier | PixelNetwork
     photos: int
     seconds: float
     with_filters: bool
+
+    def proposal(self, rgb: np.ndarray) -> Proposal:
+        sure = self.classifier.probability(rgb)
+        score = np.rint(sure.sum(0).clip(0, 1) * 255).astype(np.uint8)
+        return Proposal(score, np.array(self.classifier.classes, np.uint8)[sure.argmax(0)])
 
 
 class Proposer:
@@ -68,6 +92,7 @@ class Proposer:
         self._busy = False
         self._again = False
         self._trained: _Trained | None = None
+        self._network: PixelNetwork | None = None
         self._problem = ""
         self._next = ""
 
@@ -107,8 +132,8 @@ class Proposer:
         if self._worker is not None:
             self._worker.join()
 
-    def probability(self, photo: Photo, box: Box) -> np.ndarray:
-        """How surely each pixel of a part would be marked: ``(height, width)`` uint8, 255 = sure.
+    def propose(self, photo: Photo, box: Box) -> Proposal:
+        """What would be marked in a part of a photo, as far as it has learnt by now.
 
         Raises:
             UsageError: Too few photos are finished, or the box is too large or leaves the photo.
@@ -119,14 +144,11 @@ class Proposer:
             raise UsageError("that part is not in the photo")
         if box.width * box.height > _MOST_PIXELS:
             raise UsageError("that part is too large for a proposal: zoom in first")
-        classifier = self._classifier()
-        rgb = self._pictures.rgb(photo)[box.y : box.y + box.height, box.x : box.x + box.width]
-        return np.rint(classifier.probability(rgb) * 255).astype(np.uint8)
-
-    def _classifier(self) -> PixelClassifier:
         with self._lock:
             trained = self._trained
-        return (trained or self._learn()).classifier
+        trained = trained or self._learn_quickly()
+        rgb = self._pictures.rgb(photo)[box.y : box.y + box.height, box.x : box.x + box.width]
+        return trained.proposal(rgb)
 
     def _work(self) -> None:
         while True:
@@ -136,31 +158,69 @@ class Proposer:
                     return
                 self._again = False
             try:
-                trained = self._learn()
-                self._next = self._most_doubtful(trained.classifier)
+                if self._trained is None or not _has_torch():
+                    self._learn_quickly()
+                trained = self._learn_thoroughly() if _has_torch() else self._trained
+                if trained is not None:
+                    self._next = self._most_doubtful(trained)
             except (FinickyError, ArithmeticError, OSError, RuntimeError, MemoryError) as error:
                 with self._lock:
                     self._problem = str(error)
 
-    def _learn(self) -> _Trained:
+    def _learn_quickly(self) -> _Trained:
+        """The forests, in seconds: for the first proposals, and where torch is missing."""
         with self._learning:
             started = time.monotonic()
-            photos = self._finished()[-_MOST_PHOTOS:]
-            lessons = [self._lesson(photo) for photo in photos]
-            if len(photos) < ENOUGH:
-                raise UsageError(_text(len(photos), None, False))
-            if not any(lesson.marked.any() for lesson in lessons):
-                raise UsageError(
-                    "Nothing is marked in the finished photos: there is nothing to learn."
-                )
+            photos, lessons = self._lessons()
             filters = self._filters(photos)
             extra = filters.features if filters else None
             classifier = PixelClassifier(lessons, extra=extra, check=self._check)
-            seconds = time.monotonic() - started
-            trained = _Trained(classifier, len(photos), seconds, filters is not None)
-            with self._lock:
-                self._trained, self._problem = trained, ""
-            return trained
+            return self._learnt(classifier, len(photos), started, filters is not None)
+
+    def _learn_thoroughly(self) -> _Trained:
+        """The network, which goes on from what it knew before: about half a minute a photo."""
+        from finicky.labeler.proposals.network import FIRST_STEPS, MORE_STEPS, PixelNetwork
+
+        with self._learning:
+            started = time.monotonic()
+            photos, lessons = self._lessons()
+            classes = sorted(
+                {n for lesson in lessons for n in np.unique(lesson.labels).tolist() if n}
+            )
+            network = self._network
+            if network is None or network.classes != tuple(classes):
+                filters = self._filters(photos)
+                extra = (filters.features, len(filters.chosen)) if filters else None
+                network = PixelNetwork(classes, extra=extra)
+            steps = MORE_STEPS if network.steps else FIRST_STEPS
+            self._network = network.taught(lessons, steps=steps, check=self._check)
+            return self._learnt(self._network, len(photos), started, self._network.has_extra)
+
+    def _learnt(
+        self,
+        classifier: PixelClassifier | PixelNetwork,
+        photos: int,
+        started: float,
+        with_filters: bool,
+    ) -> _Trained:
+        trained = _Trained(classifier, photos, time.monotonic() - started, with_filters)
+        with self._lock:
+            self._trained, self._problem = trained, ""
+        return trained
+
+    def _lessons(self) -> tuple[list[Photo], list[Lesson]]:
+        photos = self._finished()[-_MOST_PHOTOS:]
+        if len(photos) < ENOUGH:
+            raise UsageError(_text(len(photos), None, False))
+        lessons = [self._lesson(photo) for photo in photos]
+        counts = np.sum([np.bincount(one.labels.ravel(), minlength=256) for one in lessons], axis=0)
+        rare = np.flatnonzero(counts < _LEAST_PIXELS)
+        for lesson in lessons:
+            lesson.known[np.isin(lesson.labels, rare[rare > 0])] = False
+            lesson.labels[~lesson.known] = 0
+        if not any(lesson.marked.any() for lesson in lessons):
+            raise UsageError("Nothing is marked in the finished photos: there is nothing to learn.")
+        return photos, lessons
 
     def _check(self) -> None:
         if self._closing.is_set():
@@ -175,10 +235,10 @@ class Proposer:
         return BestFilters(backbone, pairs, classes, classes.targets())
 
     def _lesson(self, photo: Photo) -> Lesson:
-        """In a finished photo everything that is not marked as target is something else."""
+        """In a finished photo everything that is not marked is something else."""
         ids = self._store.load(photo).ids
-        marked = target_mask(ids, self._workplace.classes.targets())
-        return Lesson(self._pictures.rgb(photo), marked, ~marked & (ids != IGNORE))
+        marks = [c.id for c in self._workplace.classes if c.role != "background"]
+        return Lesson(self._pictures.rgb(photo), ids * np.isin(ids, marks), ids != IGNORE)
 
     def _finished(self) -> list[Photo]:
         return [photo for photo in self._photos if self._states.get(photo).status == "done"]
@@ -192,7 +252,7 @@ class Proposer:
             for photo in self._photos
         )
 
-    def _most_doubtful(self, classifier: PixelClassifier) -> str:
+    def _most_doubtful(self, trained: _Trained) -> str:
         """The open photo with most pixels in doubt (Settles 2009, uncertainty sampling)."""
         waiting = [photo for photo in self._photos if self._is_open(photo.id)]
         step = max(1, len(waiting) // _JUDGED)
@@ -202,9 +262,13 @@ class Proposer:
                 if self._again:  # there is more to learn from; what is found now would be old
                     break
             rgb = _middle(self._pictures.rgb(photo))
-            sure = classifier.probability(rgb)
+            sure = trained.proposal(rgb).score / 255
             doubts.append((float((1 - np.abs(2 * sure - 1)).mean()), photo.id))
         return max(doubts)[1] if doubts else ""
+
+
+def _has_torch() -> bool:
+    return find_spec("torch") is not None
 
 
 def _middle(rgb: np.ndarray) -> np.ndarray:

@@ -21,8 +21,12 @@ async function call(path, options = {}) {
   throw new Refused(answer.status, facts);
 }
 
+// A request that outlived a sleeping computer may never be answered; it is sent again instead.
+const PATIENCE_MS = 30_000;
+
 async function write(method, path, body, headers = {}) {
-  const answer = await call(path, { method, body, headers: { "X-Finicky": "1", ...headers } });
+  const signal = AbortSignal.timeout(PATIENCE_MS);
+  const answer = await call(path, { method, body, signal, headers: { "X-Finicky": "1", ...headers } });
   return answer.json();
 }
 
@@ -73,10 +77,11 @@ export const api = {
     return out;
   },
 
-  /** How sure Finicky is that a pixel is what it looks for, 0 to 255, for a part of a photo. */
+  /** How sure Finicky is that a pixel is marked, 0 to 255, and as which class, for a part of a photo. */
   async proposal(id, { x, y, width, height }) {
     const answer = await call(`${photo(id)}/proposal?x=${x}&y=${y}&width=${width}&height=${height}`);
-    return new Uint8Array(await answer.arrayBuffer());
+    const both = new Uint8Array(await answer.arrayBuffer());
+    return { score: both.subarray(0, width * height), classes: both.subarray(width * height) };
   },
 };
 

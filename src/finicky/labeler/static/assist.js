@@ -1,6 +1,7 @@
 // Threshold and proposals: from candidates to marked pixels, all at once or region by region.
 
 import { api } from "/static/api.js";
+import { rgb } from "/static/classes.js";
 import { capsule, rectangle } from "/static/geometry.js";
 import { MOST_PROPOSED, Candidates, globalScore, localScore } from "/static/region.js";
 
@@ -9,6 +10,11 @@ const MAGENTA = 0xf0ff2fe0, YELLOW = 0xff33ffff;
 // A first threshold marks this share of a photo: a little more than most cracks cover.
 const FIRST_SHARE = 0.02;
 const LOOSE = 6; // px to either side that a loose stroke reaches
+
+function abgr(color) {
+  const [r, g, b] = rgb(color);
+  return ((0xff << 24) | (b << 16) | (g << 8) | r) >>> 0;
+}
 
 export class Assist {
   constructor(app) {
@@ -19,22 +25,26 @@ export class Assist {
     this.side = 51;
     this.bright = false;
     this.smallest = 20;
-    this.drag = "cover"; // or "keep", or "add" (of a proposal)
+    this.drag = "cover"; // or "keep", or "add" or "redraw" (of a proposal)
     this.candidates = null;
     this.sorting = null;
-    this.layer = app.view.layer((...args) => this.candidates?.painter([0, MAGENTA, YELLOW])(...args));
+    this.layer = app.view.layer((...args) => this.candidates?.painter([0, MAGENTA, YELLOW], this.otherColors)(...args));
     this.doubt = app.view.layer((...args) => this.paintDoubt(...args));
     this.doubt.shown = false;
     this.serial = 0;
+    // What is looked for is magenta; the other classes that Finicky proposes have their colours.
+    const others = app.classes.filter((entry) => entry.role !== "target");
+    this.otherColors = new Map(others.map(({ id, color }) => [id, abgr(color)]));
   }
 
   hint() {
     if (!this.candidates) return "Looking at the photo…";
     if (this.sorting) {
-      const { regions, index } = this.sorting;
-      return `Region ${index + 1} of ${regions.length}: press its class number · other key: skip · Backspace: back · Enter: all the rest · Esc: leave`;
+      const { regions, index } = this.sorting, { value } = regions[index];
+      const guess = value ? ` looks like ${this.app.className(value)};` : "";
+      return `Region ${index + 1} of ${regions.length}:${guess} press its class number · other key: skip · Backspace: back · Enter: all the rest · Esc: leave`;
     }
-    const noise = { cover: "drag: cover noise", keep: "drag: look only there", add: "drag along a crack: add it · Shift+drag: cover" }[this.drag];
+    const noise = { cover: "drag: cover noise", keep: "drag: look only there", add: "drag along a crack: add it · Alt+drag: redraw it · Shift+drag: cover", redraw: "drag: draw over what is proposed · Shift+drag: cover" }[this.drag];
     const next = this.source === "proposal" ? "Enter: accept · S: region by region" : "Enter: region by region · Shift+Enter: mark all";
     return `− = and [ ]: less or more · ${noise} · ${next} · Esc: drop`;
   }
@@ -45,7 +55,7 @@ export class Assist {
     this.source = source;
     this.drop();
     if (source === "proposal") this.drag = "add";
-    else if (this.drag === "add") this.drag = "cover";
+    else if (["add", "redraw"].includes(this.drag)) this.drag = "cover";
     app.refreshOptions();
     if (!sheet || sheet.locked) return;
     try {
@@ -54,7 +64,7 @@ export class Assist {
       this.area = area;
       const score = this.score();
       this.guess(score, `${sheet.photo.id}/${source}`);
-      this.candidates = new Candidates(area.box, score, this.cut());
+      this.candidates = new Candidates(area.box, score, this.cut(), area.classes);
       this.setSmallest(this.smallest);
     } catch (error) {
       if (serial === this.serial) app.say(error.status ? error.message : "The labeler is not answering.");
@@ -76,10 +86,10 @@ export class Assist {
   async proposed() {
     const box = this.app.workBox(MOST_PROPOSED);
     this.app.say("Finicky is looking at this photo…");
-    const score = await api.proposal(this.app.sheet.photo.id, box);
+    const found = await api.proposal(this.app.sheet.photo.id, box);
     this.app.say("");
     this.app.panel.refreshAssist();
-    return { box, score };
+    return { box, ...found };
   }
 
   score() {
@@ -124,6 +134,15 @@ export class Assist {
     capsule(...from, ...to, LOOSE, raster.width, raster.height, (y, x0, x1) => candidates.cover(y, x0, x1, 2));
   }
 
+  /** Draw over a proposal: what it says near the stroke goes, the stroke itself is a candidate. */
+  redrawAlong(trail) {
+    const { candidates, app } = this, { raster } = app.sheet;
+    if (!candidates || this.sorting) return;
+    for (const [radius, value] of [[LOOSE + app.size / 2, 1], [app.size / 2, 3]]) {
+      trail.forEach((to, i) => capsule(...trail[Math.max(0, i - 1)], ...to, radius, raster.width, raster.height, (y, x0, x1) => candidates.cover(y, x0, x1, value, app.current)));
+    }
+  }
+
   dragged() {
     this.candidates?.update();
     this.changed();
@@ -161,8 +180,9 @@ export class Assist {
     const { candidates, app } = this;
     if (!candidates || !app.begin()) return;
     const regions = candidates.find();
-    for (const region of regions) this.write(region, value);
-    this.finish(`${regions.length} regions marked as ${app.className(value)}.`);
+    for (const region of regions) this.write(region, region.value ?? value);
+    const names = [...new Set(regions.map((region) => app.className(region.value ?? value)))];
+    this.finish(`${regions.length} regions marked as ${names.join(", ") || app.className(value)}.`);
   }
 
   finish(text) {
@@ -232,7 +252,7 @@ export class Assist {
     const { app } = this, { box } = this.candidates;
     if (!app.begin()) return;
     for (const region of regions) {
-      this.write(region, value);
+      this.write(region, value ?? region.value);
       app.painted(region.x0 + box.x, region.y0 + box.y, region.x1 + box.x, region.y1 + box.y);
     }
     app.commit();
@@ -247,10 +267,11 @@ export class Assist {
     this.point();
   }
 
+  /** All that are left: as proposed, or, of a threshold, as `value`. */
   rest(value) {
-    const { regions, index, answers } = this.sorting;
-    this.mark(regions.slice(index), value);
-    for (let i = index; i < regions.length; i++) answers.push(value);
+    const { regions, index, answers } = this.sorting, left = regions.slice(index);
+    this.mark(left, left[0].value ? null : value);
+    for (const region of left) answers.push(region.value ?? value);
     this.leave();
   }
 

@@ -19,7 +19,8 @@ const GROUPS = {
     ["- =", "threshold ±1"],
   ],
   "Finicky labels for you": [
-    ["P", "propose a mask"], ["Enter", "accept it"], ["S", "go through its regions"],
+    ["P", "propose a mask"], ["Enter", "accept it"], ["S", "go through its regions"], ["[ ] - =", "bolder, more careful"],
+    ["Drag", "add what it missed"], ["Alt drag", "draw over it"], ["Shift drag", "cover"],
     ["U", "show where it is unsure"], ["Shift P", "label this photo next"],
   ],
   Look: [

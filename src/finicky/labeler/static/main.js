@@ -44,6 +44,8 @@ export class App {
     bindPointer(this);
     bindKeys(this);
     setInterval(() => this.poll(), POLL_MS);
+    // The computer woke up or the network is back: no need to wait for the next try.
+    for (const event of ["online", "focus", "pageshow"]) window.addEventListener(event, () => this.sendWaiting());
   }
 
   async open(index) {
@@ -93,8 +95,17 @@ export class App {
     this.panel.saving(this.sheet?.saver ?? saver);
   }
 
+  sendWaiting() {
+    for (const sheet of this.sheets.values()) sheet.saver.send();
+    this.statuses.send();
+  }
+
   get unsaved() {
     return [...this.sheets.values()].reduce((sum, sheet) => sum + sheet.saver.waiting, 0);
+  }
+
+  get safe() {
+    return [...this.sheets.values()].every((sheet) => sheet.saver.safe);
   }
 
   // Painting ---------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ function thresholdParts(app) {
   if (assist.source === "local") parts.push(slider("side", "Window", 5, 201, assist.side, (value) => ((assist.side = value | 1), assist.rescore()), `${assist.side} px`));
   parts.push(slider("smallest", "Smallest", 1, 400, assist.smallest, (value) => assist.setSmallest(value), `${assist.smallest} px`));
   if (!proposal) parts.push(choice("Looks for", assist.bright ? "bright" : "dark", [["dark", "Dark"], ["bright", "Bright"]], (name) => ((assist.bright = name === "bright"), assist.rescore())));
-  parts.push(choice("Drag", assist.drag, [...(proposal ? [["add", "adds"]] : []), ["cover", "covers"], ["keep", "keeps"]], (name) => ((assist.drag = name), assist.changed()), true));
+  parts.push(choice("A drag", assist.drag, [...(proposal ? [["add", "adds"], ["redraw", "redraws"]] : []), ["cover", "covers"], ["keep", "keeps"]], (name) => ((assist.drag = name), assist.changed()), true));
   parts.push(text("candidate-text", candidates ? `${candidates.count.toLocaleString("en")} px in question` : "…"));
   const all = ["accept-all", proposal ? "Accept" : `All: ${app.className(app.current)}`, proposal ? "↵" : "⇧↵", () => assist.acceptAll(app.current || 1)];
   const sort = ["sort", "One by one", proposal ? "S" : "↵", () => assist.sort()];

@@ -181,7 +181,8 @@ export class Panel {
     const strokes = waiting === 1 ? "1 stroke" : `${waiting} strokes`;
     if (saver.problem) {
       pill.dataset.state = "offline";
-      pill.textContent = waiting ? `Not saved: ${strokes} kept in this browser` : "The labeler is away";
+      const kept = this.app.safe ? "kept in this browser" : "in this tab only, leave it open";
+      pill.textContent = waiting ? `Not saved: ${strokes} ${kept}` : "The labeler is away";
       pill.title = saver.problem;
       this.app.say(`${saver.problem[0].toUpperCase()}${saver.problem.slice(1)}`, 3000);
     } else if (waiting) {

@@ -8,10 +8,12 @@ import { components } from "/static/geometry.js";
 export const MOST_PIXELS = 13_000_000;
 export const MOST_PROPOSED = 4_000_000;
 const COUNT_AT_ONCE = 3_000_000;
+const OWN_SHARE = 0.15; // of a region, from which another class in it is a region of its own
 
 export class Candidates {
-  constructor(box, score, cut) {
+  constructor(box, score, cut, classes = null) {
     this.box = box; // {x, y, width, height} in the photo
+    this.classes = classes; // the likeliest class of each pixel, where the source tells
     this.score = score;
     this.cut = cut;
     this.covered = new Uint8Array(score.length);
@@ -27,8 +29,9 @@ export class Candidates {
     this.score = score;
     this.cut = cut;
     const { bits, covered } = this;
-    // By what was dragged over a pixel: nothing, a cover, or a loose stroke that lowers the cut.
-    const least = [cut, 256, Math.ceil(cut / 2)];
+    // By what was dragged over a pixel: nothing, a cover, a loose stroke that lowers the cut, or
+    // a line that was drawn.
+    const least = [cut, 256, Math.ceil(cut / 2), 0];
     let count = 0;
     for (let i = 0; i < bits.length; i++) count += bits[i] = score[i] >= least[covered[i]] ? 1 : 0;
     this.count = count;
@@ -40,7 +43,7 @@ export class Candidates {
   find() {
     if (this.regions) return this.regions;
     const all = components(this.bits, this.box.width, this.box.height);
-    this.regions = all.filter((region) => region.size >= this.smallest);
+    this.regions = all.filter((region) => region.size >= this.smallest).flatMap((region) => this.byClass(region));
     for (const region of all) {
       if (region.size >= this.smallest) continue;
       this.each(region, (y, x0, x1) => this.bits.fill(0, y * this.box.width + x0, y * this.box.width + x1));
@@ -49,15 +52,49 @@ export class Candidates {
     return this.regions;
   }
 
+  /** A region of which a good part is of another class falls into two: a crack through a stain. */
+  byClass(region) {
+    if (!this.classes) return [region];
+    const counts = new Uint32Array(256), { box, classes } = this;
+    this.each(region, (y, x0, x1) => {
+      for (let i = y * box.width + x0; i < y * box.width + x1; i++) counts[classes[i]]++;
+    });
+    const main = counts.indexOf(Math.max(...counts));
+    const other = [...counts.keys()].filter((id) => id !== main && counts[id] >= Math.max(this.smallest, OWN_SHARE * region.size));
+    if (!other.length) return [{ ...region, value: main }];
+    return [main, ...other].map((value) => this.part(region, (id) => (other.includes(id) ? id : main) === value, value));
+  }
+
+  part(region, belongs, value) {
+    const found = { size: 0, x0: Infinity, y0: Infinity, x1: -1, y1: -1, runs: [], value }, { box, classes } = this;
+    this.each(region, (y, x0, x1) => {
+      for (let x = x0; x < x1;) {
+        const mine = belongs(classes[y * box.width + x]), from = x++;
+        while (x < x1 && belongs(classes[y * box.width + x]) === mine) x++;
+        if (!mine) continue;
+        found.runs.push(y, from, x);
+        found.size += x - from;
+        [found.x0, found.y0] = [Math.min(found.x0, from), Math.min(found.y0, y)];
+        [found.x1, found.y1] = [Math.max(found.x1, x), Math.max(found.y1, y + 1)];
+      }
+    });
+    return found;
+  }
+
   each({ runs }, visit) {
     for (let i = 0; i < runs.length; i += 3) visit(runs[i], runs[i + 1], runs[i + 2]);
   }
 
-  /** Cover a run of the photo (1), uncover it (0), or have candidates there more readily (2). */
-  cover(y, x0, x1, value) {
+  /**
+   * Cover a run of the photo (1), uncover it (0), have candidates there more readily (2), or have
+   * it all as candidates of a class (3).
+   */
+  cover(y, x0, x1, value, id = 0) {
     const { box } = this, row = y - box.y;
     const from = Math.max(0, x0 - box.x), to = Math.min(box.width, x1 - box.x);
-    if (row >= 0 && row < box.height && from < to) this.covered.fill(value, row * box.width + from, row * box.width + to);
+    if (row < 0 || row >= box.height || from >= to) return;
+    this.covered.fill(value, row * box.width + from, row * box.width + to);
+    if (value === 3) this.classes?.fill(id, row * box.width + from, row * box.width + to);
   }
 
   /** Cover everything outside of the given runs [y, x0, x1]. */
@@ -71,13 +108,17 @@ export class Candidates {
   }
 
   /** The painter of the candidates' layer; `chosen` is a bitmap of the region in question. */
-  painter(colors) {
+  painter(colors, classColors = null) {
+    const { box, bits, classes } = this;
+    const colorAt = (x, y) => {
+      const at = classes ? classes[Math.max(0, y - box.y) * box.width + Math.max(0, x - box.x)] : 0;
+      return classColors?.get(at) ?? colors[1];
+    };
     return (x0, y0, across, down, step, out) => {
-      const { box, bits } = this;
       for (let j = 0; j < down; j++) {
         for (let i = 0; i < across; i++) {
           const value = strongest(bits, box, x0 + i * step - box.x, y0 + j * step - box.y, step);
-          if (value) out[j * across + i] = colors[value];
+          if (value) out[j * across + i] = value === 1 ? colorAt(x0 + i * step, y0 + j * step) : colors[value];
         }
       }
     };

@@ -48,11 +48,17 @@ export class Saver {
     return this.queue.length;
   }
 
+  /** Whether the tab may be closed without losing what waits. */
+  get safe() {
+    return this.queue.every((stroke) => stroke.safe);
+  }
+
   /** Take a stroke. The pixels are in the raster already; from here on it cannot get lost. */
   add(patch) {
     const stroke = { photo: this.photo.id, session, seq: ++lastSeq, base: this.version, patch, time: Date.now() };
     this.queue.push(stroke);
-    stroke.kept = this.journal.add({ ...stroke }).catch((error) => {
+    const kept = () => ((stroke.safe = true), this.report(this));
+    stroke.kept = this.journal.add({ ...stroke }).then(kept, (error) => {
       this.problem = `this browser cannot keep strokes (${error?.name ?? "unknown"}): leave the tab open`;
     });
     this.report(this);

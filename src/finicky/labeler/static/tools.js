@@ -202,14 +202,16 @@ const threshold = {
   hint: (app) => app.assist.hint(),
   start: null,
   trail: null,
+  redraws: false,
   down(app, point, event) {
     if (!app.assist.candidates) return;
-    this.trail = app.assist.drag === "add" && !event.shiftKey && event.button !== 2 ? [point] : null;
+    this.trail = ["add", "redraw"].includes(app.assist.drag) && !event.shiftKey && event.button !== 2 ? [point] : null;
+    this.redraws = (event.altKey || app.assist.drag === "redraw") && app.current !== 0;
     if (!this.trail) this.start = this.end = point;
   },
   move(app, point) {
     if (this.trail) {
-      app.assist.addAlong(this.trail.at(-1), point);
+      if (!this.redraws) app.assist.addAlong(this.trail.at(-1), point);
       this.trail.push(point);
     } else if (this.start) {
       this.end = point;
@@ -218,6 +220,7 @@ const threshold = {
   up(app) {
     const { start, end, trail } = this;
     this.start = this.trail = null;
+    if (trail && this.redraws) app.assist.redrawAlong(trail);
     if (trail) app.assist.dragged();
     else if (start) app.assist.cover(start, end);
   },
