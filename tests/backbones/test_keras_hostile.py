@@ -20,6 +20,7 @@ from typing import Any
 import h5py
 import pytest
 
+from finicky.backbones import Blueprint, build
 from finicky.backbones.keras.reader import load
 from finicky.errors import DataError, UnsupportedModelError
 from support import ROOT
@@ -331,6 +332,24 @@ def test_own_losses_and_metrics_do_not_matter(tmp_path: Path) -> None:
     own = {"module": "builtins", "class_name": "function", "config": "my_loss"}
     config = clean_config() | {"compile_config": {"loss": own, "optimizer": "adam"}}
     assert load(write_keras(tmp_path / "model.keras", config)).module is not None
+
+
+@pytest.mark.parametrize("name", ["import", "half", "training", "1x", "a.b c", "x" * 300, "ż"])
+def test_any_name_of_a_layer_works(name: str, tmp_path: Path) -> None:
+    """torch.fx writes names into Python source; none of the file's gets there as it is."""
+    config = with_setting("name", name)
+    layers = config["config"]["layers"]
+    backbone = load(write_keras(tmp_path / "model.keras", config))
+    assert len(list(backbone.module.parameters())) == 2 * sum(
+        layer["class_name"] == "Conv2D" for layer in layers
+    )
+
+
+def test_a_blueprint_with_code_for_a_name_is_refused() -> None:
+    spec = load(CLEAN).blueprint.spec  # type: ignore[union-attr]
+    spec["layers"][1][0] = "x(); import os; os.system('ls'); self.x"
+    with pytest.raises(DataError, match="is no name of a layer"):
+        build(Blueprint("keras", spec))
 
 
 def test_json_with_nan_or_a_key_twice_is_refused(tmp_path: Path) -> None:

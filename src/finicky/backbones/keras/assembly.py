@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -79,12 +81,15 @@ def assemble(recipe: Recipe, device: str = "cpu") -> Assembly:
         if not entry.inputs or not all(0 <= i < len(results) for i in entry.inputs):
             raise DataError(f"layer {entry.name} takes results that are not there")
         given = [results[i] for i in entry.inputs]
+        name = module_name(entry.name)
+        if name in dict(root.named_children()):
+            raise DataError(f"two layers are named {name}")
         work = _Work(entry, [g[1] for g in given], [g[2] for g in given], recipe)
         module, shape = _make(work, device)
-        root.add_module(entry.name, module)
+        root.add_module(name, module)
         if work.orders[0] is not None:
             orders[entry.name] = work.orders[0]
-        node = graph.call_module(entry.name, tuple(g[0] for g in given))
+        node = graph.call_module(name, tuple(g[0] for g in given))
         node.meta["shape"] = tuple(shape.shape)
         results.append((node, shape, work.order))
     output, _, order = results[recipe.output]
@@ -93,6 +98,17 @@ def assemble(recipe: Recipe, device: str = "cpu") -> Assembly:
         output = graph.call_module("keras_order", (output,))
     graph.output(output)
     return Assembly(fx.GraphModule(root, graph).eval(), orders)
+
+
+def module_name(name: str) -> str:
+    """What a layer is called in the graph.
+
+    torch.fx writes Python source with these names and runs it: nothing but a plain word may pass.
+    """
+    if not isinstance(name, str) or re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,250}", name) is None:
+        raise DataError(f"{str(name)[:80]!r} is no name of a layer")
+    taken = keyword.iskeyword(name) or hasattr(fx.GraphModule, name) or name == "training"
+    return f"{name}_layer" if taken else name
 
 
 def _make(work: _Work, device: str) -> tuple[nn.Module, Tensor]:

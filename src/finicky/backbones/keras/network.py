@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ MAX_CALLS = 5_000
 MAX_DEPTH = 16
 SEQUENTIAL, FUNCTIONAL = {"Sequential"}, {"Functional", "Model"}
 # Layers whose module or registered name Keras itself does not leave empty.
-_OWN_PREFIXES = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras")
+_OWN = re.compile(r"(?:keras|tf_keras|tensorflow\.keras|tensorflow\.python\.keras)(?:\.\w+)*")
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,8 @@ def _call(
             f"not in Finicky's list. {nearest_names(kind, network.known)} Finicky runs no code "
             "from files: build the network from these and save it again"
         )
+    if not isinstance(config, dict):
+        raise DataError(f"{network.file}: the config of layer {name} is damaged: no settings")
     _check_origin(network.file, "/".join((*path, name)), layer)
     check_settings("/".join((*path, name)), config, network.file)
     return [_append(network, (*path, name), kind, config, inputs)]
@@ -256,7 +259,7 @@ def _check_origin(file: str, name: str, layer: dict[str, Any]) -> None:
     """A class that somebody registered under a name of Keras' is not that class."""
     module, registered = layer.get("module"), layer.get("registered_name")
     kind = layer["class_name"]
-    own = module is None or str(module).split(".src")[0].startswith(_OWN_PREFIXES)
+    own = module is None or _OWN.fullmatch(str(module)) is not None
     plain = registered in (None, kind) or str(registered).lower().endswith(f"keras>{kind}".lower())
     if own and registered is not None and "applications>" in str(registered):
         plain = True

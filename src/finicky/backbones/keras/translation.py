@@ -40,7 +40,7 @@ class Translation:
 
     def add(self, name: str, kind: str, inputs: tuple[int, ...], **options: Any) -> int:
         """Append an entry under a name that PyTorch takes; returns its number."""
-        plain = re.sub(r"\W", "_", name, flags=re.ASCII) or "layer"
+        plain = re.sub(r"\W", "_", name[-200:], flags=re.ASCII) or "layer"
         plain = f"layer_{plain}" if plain[0].isdigit() else plain
         unique, number = plain, 1
         while unique in self.names:

@@ -22,6 +22,7 @@ _PARTS = re.compile(
     r"(?:tf_keras|keras|tensorflow\.keras|tensorflow\.python\.keras)(?:\.src)?"
     r"(?:\.(?:initializers|regularizers|constraints|dtype_policies|mixed_precision|layers|"
     r"activations|ops|models|engine|losses|metrics|optimizers|quantizers)(?:\.\w+)*)?"
+    r"|tensorflow\.python\.ops\.init_ops(?:_v2)?"
 )
 _SETTINGS = {
     "initializer": re.compile(

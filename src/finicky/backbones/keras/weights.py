@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from finicky.backbones.keras.assembly import Assembly
+from finicky.backbones.keras.assembly import Assembly, module_name
 from finicky.backbones.keras.document import Document, split_texts
 from finicky.backbones.keras.network import Network
 from finicky.backbones.keras.translation import Holder
@@ -139,7 +139,7 @@ def tensors(
         for (role, entry), place in zip(holder.slots, places[holder.path], strict=True):
             if entry is None:
                 continue
-            target = f"{entry}.{_TARGETS[role]}"
+            target = f"{module_name(entry)}.{_TARGETS[role]}"
             array = _read(document, place, holder)
             order = assembly.orders.get(entry)
             found[target] = _converted(document, holder, role, array, order, wanted[target])
