@@ -243,7 +243,8 @@ def test_coco_and_label_studio_polygons_are_read(project: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"imagePath": "../../etc/passwd"}, "no name of a photo"),
+        ({"imagePath": "../../etc/passwd"}, "no photo is called"),
+        ({"imagePath": "x/../a.jpg"}, "no name of a photo"),
         ({"imagePath": "C:\\a.jpg"}, "no name of a photo"),
         ({"imagePath": "b\u0000.jpg"}, "no name of a photo"),
         ({"imagePath": "gone.jpg"}, "no photo is called"),

@@ -28,12 +28,21 @@ def read_labelme(
         value = json_object(path, read_json(path))
         if "shapes" not in value:
             raise DataError(f"{path.name} is no labelme file: it has no shapes")
-        key = photos.find(str(value.get("imagePath") or path.stem))
+        key = photos.find(_without_ups(str(value.get("imagePath") or path.stem)))
         photos.check(key, (int(value["imageHeight"]), int(value["imageWidth"])))
         ids = photos.blank(key, options.unmarked or UNLABELLED)
         for shape in value["shapes"]:
             _paint_labelme(ids, shape, class_named(str(shape["label"]), classes).id, path)
         yield Annotated(key, ids)
+
+
+def _without_ups(name: str) -> str:
+    """labelme names a photo from the JSON's folder: ``../photos/a.jpg``. Names are looked up in
+    the project's list, never opened."""
+    plain = name.replace("\\", "/")
+    while plain.startswith("../"):
+        plain = plain[3:]
+    return plain
 
 
 def _paint_labelme(ids: np.ndarray, shape: dict[str, Any], value: int, path: Path) -> None:
