@@ -374,3 +374,66 @@ def test_no_stroke_is_lost_when_the_server_is_killed_fifty_times(bench: Bench) -
     started = time.monotonic()
     _strokes_through_kills(bench, 50)
     assert time.monotonic() - started < 280
+
+
+def test_the_crack_pen_follows_a_crack_from_click_to_click(chromium: Any, served: Server) -> None:
+    rng = np.random.default_rng(3)
+    grey = rng.integers(150, 190, (120, 200))
+    x = np.arange(5, 195)
+    y = (60 + 30 * np.sin(x / 25) + 4 * np.sin(x / 5)).astype(int)
+    line = np.zeros((120, 200), bool)
+    for step in (-1, 0, 1):
+        line[y + step, x] = True
+    grey[line] -= 70
+    photo = Image.fromarray(np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2))
+    photo.save(served.root / "photos" / NAME)
+    bench = Bench(chromium, served)
+    bench.page.keyboard.press("k")
+    for at in (0, 90, 189):
+        bench.page.mouse.click(*bench.at(x[at] + 2, y[at] - 2))  # a little beside
+        bench.until(f"labeler.tool.anchors.at(-1)?.[0] > {x[at] - 6}")
+    bench.page.mouse.move(*bench.at(20, 100))
+    bench.page.keyboard.press("Enter")
+    bench.saved()
+    found = bench.stored() == 1
+    assert (found & line).sum() / (found | line).sum() > 0.6
+    bench.page.keyboard.press("Control+z")
+    bench.saved()
+    half = bench.stored() == 1
+    assert 0.3 * found.sum() < half.sum() < 0.7 * found.sum()
+    bench.close()
+
+
+def test_an_alligator_crack_is_saved_pixel_by_pixel(chromium: Any, served: Server) -> None:
+    """Fifty closed cells with what lies inside them: thresholded, answered region by region."""
+    rng = np.random.default_rng(4)
+    seeds = rng.uniform((0, 0), (120, 200), (50, 2))
+    y, x = np.mgrid[:120, :200]
+    distance = np.sort(np.hypot(y[..., None] - seeds[:, 0], x[..., None] - seeds[:, 1]), axis=-1)
+    net = distance[..., 1] - distance[..., 0] < 1.6
+    specks = (distance[..., 0] < 1.2) & ~net
+    grey = np.where(net | specks, 60, rng.integers(150, 200, net.shape)).astype(np.uint8)
+    photo = Image.fromarray(np.repeat(grey[..., None], 3, axis=2))
+    photo.save(served.root / "photos" / NAME)
+    bench = Bench(chromium, served)
+    page = bench.page
+    page.evaluate("labeler.openThreshold('global')")
+    bench.until("labeler.assist.source === 'global' && labeler.assist.candidates")
+    page.evaluate("labeler.assist.setSmallest(1)")
+    page.evaluate("labeler.assist.nudge(100 - labeler.assist.cuts.global)")
+    page.keyboard.press("Enter")
+    bench.until("labeler.assist.sorting")
+    page.keyboard.press("1")  # the largest region: the net
+    page.keyboard.press("2")  # whatever is next: a pore
+    page.keyboard.press("Escape")
+    bench.saved()
+    from scipy import ndimage
+
+    numbered, count = ndimage.label(grey < 100, np.ones((3, 3)))
+    sizes = np.bincount(numbered.ravel())[1:]
+    assert count > 20
+    largest = numbered == 1 + sizes.argmax()
+    assert ndimage.binary_fill_holes(largest).sum() > 3 * largest.sum()  # cells that stay open
+    np.testing.assert_array_equal(bench.stored() == 1, largest)
+    assert (bench.stored() == 2).sum() == np.sort(sizes)[-2]
+    bench.close()

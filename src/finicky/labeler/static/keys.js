@@ -13,7 +13,7 @@ const GROUPS = {
     ["Esc", "drop"],
   ],
   Tools: [
-    ["B", "brush"], ["E", "eraser"], ["L", "lasso"], ["R", "box"], ["F", "fill"], ["W", "wand"],
+    ["B", "brush"], ["K", "crack pen"], ["E", "eraser"], ["L", "lasso"], ["R", "box"], ["F", "fill"], ["W", "wand"],
     ["T", "threshold"], ["H", "move"],
     ["[ ]", "size, tolerance, threshold ±10"],
     ["- =", "threshold ±1"],
@@ -147,7 +147,7 @@ function pressStep(app, event) {
 
 function pressLetter(app, event) {
   const key = (event.shiftKey ? "shift " : "") + event.key.toLowerCase();
-  const tools = { b: "brush", e: "eraser", l: "lasso", r: "rectangle", f: "fill", w: "wand", h: "pan" };
+  const tools = { b: "brush", k: "pen", e: "eraser", l: "lasso", r: "rectangle", f: "fill", w: "wand", h: "pan" };
   const actions = {
     t: () => app.openThreshold(app.assist.source === "proposal" ? "local" : undefined),
     p: () => app.propose(),

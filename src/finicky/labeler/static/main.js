@@ -158,6 +158,7 @@ export class App {
 
   undo() {
     if (this.sheet && !this.sheet.undo()) say("Nothing to undo.");
+    else this.tool.undone?.(this);
     this.panel.history();
   }
 

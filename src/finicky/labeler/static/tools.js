@@ -1,6 +1,7 @@
 // What the pointer does. A tool gets points in photo pixels; it writes runs into the mask.
 
 import { capsule, flood, polygon, rectangle, thinLine } from "/static/geometry.js";
+import { pen } from "/static/pen.js";
 
 const FAR = 6; // CSS px between two corners of a lasso that was clicked instead of drawn
 
@@ -236,6 +237,7 @@ const threshold = {
 
 export const TOOLS = [
   brush("brush", "B", "Brush", "M20 4L10 14M7 13c-3 0-2 4-5 5 2 3 8 2 8-2 0-2-1-3-3-3z", (app) => app.current),
+  pen,
   brush("eraser", "E", "Eraser", "M8 20h12M5 16l9-10 6 5-8 9H8z", () => 0),
   lasso,
   rectangleTool,
