@@ -71,6 +71,7 @@ READERS: dict[str, tuple[str, str]] = {
     ".pt2": ("finicky.backbones.program:load", "exported PyTorch programs"),
 }
 STATE_DICTS = (".pt", ".pth", ".safetensors")
+_HDF5 = (".h5", ".hdf5")
 _PREFIXES = ("torchvision:", "timm:")
 
 
@@ -149,7 +150,10 @@ def _load_file(
     if weights is not None:
         raise UsageError(f"{path.name} brings its own weights: leave --weights out")
     lower = path.name.lower()
-    if lower.endswith(STATE_DICTS) or (lower.endswith(".weights.h5") and arch is not None):
+    if lower.endswith(_HDF5) and arch is not None:
+        load = find_function("finicky.backbones.keras:load_weights", "Keras weights")
+        return load(path, arch=arch, preprocessing=preprocessing)
+    if lower.endswith(STATE_DICTS):
         if arch is None:
             raise UsageError(
                 f"{path.name} holds weights and no architecture: say which with --arch, such as "

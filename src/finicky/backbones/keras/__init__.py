@@ -17,6 +17,13 @@ def load(path: Path, *, preprocessing: Preprocessing | None = None) -> Backbone:
     return reader.load(path, preprocessing=preprocessing)
 
 
+def load_weights(path: Path, *, arch: str, preprocessing: Preprocessing | None = None) -> Backbone:
+    """Keras weights alone, into an architecture known by name; see `alone.load_weights`."""
+    from finicky.backbones.keras import alone
+
+    return alone.load_weights(path, arch=arch, preprocessing=preprocessing)
+
+
 def build(blueprint: Blueprint) -> Built:
     """Features and head of a blueprint of kind ``keras``, with fresh weights."""
     from finicky.backbones.keras import reader
