@@ -143,14 +143,15 @@ def train_map(
 
 
 def tap_sets(taps: dict[str, int], size: int) -> list[tuple[int, tuple[str, ...]]]:
-    """What is tried: from each fine enough resolution on, all taps, and the finer half of them."""
-    names = list(taps)
+    """What is tried: from each fine enough resolution on, all taps, and those of three stages."""
+    sides = sorted(set(taps.values()), reverse=True)
     found: list[tuple[int, tuple[str, ...]]] = []
-    for start, name in enumerate(names):
-        if size / taps[name] > COARSEST_PX and start:
+    for start, finest in enumerate(sides):
+        if size / finest > COARSEST_PX and start:
             break
-        for count in sorted({len(names) - start, min(3, len(names) - start)}):
-            found.append((taps[name], tuple(names[start : start + count])))
+        for last in sorted({len(sides), min(start + 3, len(sides))}):
+            wanted = sides[start:last]
+            found.append((finest, tuple(name for name, side in taps.items() if side in wanted)))
     return found
 
 

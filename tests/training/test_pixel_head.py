@@ -40,15 +40,13 @@ def line() -> tuple[np.ndarray, np.ndarray]:
     return photo, mask
 
 
-def test_taps_are_the_last_convolution_at_each_resolution() -> None:
+def test_at_most_three_convolutions_of_a_resolution_are_listened_to() -> None:
     taps = stage_taps(load_backbone("vgg16", weights="random").module, SIZE)
-    assert taps == {
-        "block1_conv2": 64,
-        "block2_conv2": 32,
-        "block3_conv3": 16,
-        "block4_conv3": 8,
-        "block5_conv3": 4,
-    }
+    assert len(taps) == 13
+    assert (taps["block1_conv1"], taps["block5_conv3"]) == (64, 4)
+    deep = stage_taps(load_backbone("efficientnet-lite0", weights="random").module, SIZE)
+    assert sorted(deep.values()) == [2, 2, 2, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32]
+    assert list(deep)[-1] == "head"
 
 
 def test_map_is_what_the_formula_says(backbone: Backbone) -> None:

@@ -38,10 +38,10 @@ class PixelSettings:
 
     tiles: int = 400
     target_cells: int = 32
-    other_cells: int = 96
+    other_cells: int = 192
     near_px: int = 12
     hidden: int = 16
-    steps: int = 600
+    steps: int = 1000
     learning_rate: float = 0.01
     weight_decay: float = 0.01
     seed: int = 0

@@ -17,6 +17,9 @@ from finicky.files import atomic_path
 from finicky.importance.responses import Tap, find_taps, listening
 
 
+PER_STAGE = 3
+
+
 @dataclass(frozen=True)
 class PixelHead:
     """``P(cell is target)`` from the responses after some convolutions, the *taps*.
@@ -114,25 +117,30 @@ class PixelMap(nn.Module):
 
     def forward(self, module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The network's last map, and ``(N, cells, cells)`` probabilities."""
-        parts: list[Tensor] = []
+        parts: dict[int, Tensor] = {}
         places = dict(zip(self.names, self.mix, strict=True))
 
         def receive(name: str, response: Tensor) -> None:
             # Here and not later: some networks add their shortcut in place.
-            part = places[name](response)
-            if part.shape[2:] != (self.cells, self.cells):
-                part = F.interpolate(part, (self.cells, self.cells), mode="bilinear")
-            parts.append(part)
+            part, side = places[name](response), response.shape[2]
+            parts[side] = parts[side] + part if side in parts else part
 
         with listening(self.taps, receive) as start:
             start()
             last = module(inputs)
-        total = torch.stack(parts).sum(0) if len(parts) > 2 else sum(parts[1:], parts[0])
-        return last, self.output(torch.relu(total + self.bias)).sigmoid()[:, 0]
+        grid = (self.cells, self.cells)
+        total = self.bias
+        for side, part in parts.items():
+            if side != self.cells:
+                part = F.interpolate(part, grid, mode="bilinear")
+            total = total + part
+        return last, self.output(torch.relu(total)).sigmoid()[:, 0]
 
 
 def stage_taps(module: nn.Module, size: int) -> dict[str, int]:
-    """The last convolution at each resolution, finest first: name → side of its map in cells.
+    """Convolutions to listen to, in forward order: name → side of its map in cells.
+
+    Of those with one resolution at most three, the last and others spread evenly before it.
 
     Raises:
         UnsupportedModelError: No convolution answers with a square map of at least 2 cells.
@@ -146,7 +154,11 @@ def stage_taps(module: nn.Module, size: int) -> dict[str, int]:
     with listening(find_taps(module, size), note) as start, torch.inference_mode():
         start()
         module(torch.zeros(1, 3, size, size))
-    last = {side: name for name, side in sides.items()}  # later ones replace earlier ones
-    if not last:
+    chosen: set[str] = set()
+    for side in set(sides.values()):
+        names = [name for name, own in sides.items() if own == side]
+        step = max(1, len(names) // PER_STAGE)
+        chosen |= set(names[::-step][:PER_STAGE])
+    if not chosen:
         raise UnsupportedModelError("no convolution of this network answers with a map")
-    return {last[side]: side for side in sorted(last, reverse=True)}
+    return {name: side for name, side in sides.items() if name in chosen}

@@ -1,0 +1,253 @@
+"""Build the ready-made crack models from material whose terms allow it.
+
+    python benchmarks/build_models.py METU --work FOLDER [--only crack-vgg16,...]
+
+METU is Özgenel's concrete set (Mendeley Data 5y9wdsg2zt, CC BY 4.0): ``crack/``, ``background/``
+and ``split.csv``. To it come surfaces from our own generator in four styles, with exact masks.
+METU has no masks: its wide, dark cracks are outlined by their darkness, and an image where that
+gives no long thin region is left out. Every photo is drawn once at another light, tint, blur, noise
+and, if generated, scale.
+
+All of it becomes one project in ``FOLDER/project``; each model is then an ordinary ``finicky run``
+in ``FOLDER/NAME``. Filters are scored, heads trained, the candidate and all thresholds chosen on
+METU's training part and generated surfaces alone. ``benchmarks/check_models.py`` measures the
+finished models on photographs that this file never opens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+from scipy import ndimage
+
+from finicky.classes import DEFAULT_CLASSES
+from finicky.data.splits import carve_validation, read_split_csv
+from finicky.data.surfaces import SurfaceStyle, make_surface
+from finicky.files import write_text
+from finicky.images import read_image
+from finicky.masks import IGNORE, write_mask
+from finicky.project import Project
+from finicky.sweep import SweepResult, SweepSettings, run_sweep
+from finicky.sweep.inputs import cut, gather_evidence
+from finicky.training.scratch import ScratchSettings, train_backbone
+
+TILE = 96
+GENERATED = 260
+METU_MOST = {"train": 150, "validation": 40, "test": 60}  # of each class
+CRACK, BACKGROUND = (DEFAULT_CLASSES.named(name).id for name in ("crack", "background"))
+
+ASPHALT = {
+    "aggregate_probability": 1.0,
+    "relief": (0.3, 1.8),
+    "brightness": (0.25, 0.62),
+    "formwork_probability": 0.05,
+    "pores_per_megapixel": (0.0, 400.0),
+    "blur_px": (0.35, 1.8),
+    "shadow_probability": 0.2,
+    "light_gradient": (0.0, 0.5),
+}
+STYLES = (
+    SurfaceStyle(),
+    SurfaceStyle(crack_width_px=(3.0, 16.0), crack_darkness=(0.4, 0.95), blur_px=(0.4, 1.5)),
+    SurfaceStyle(
+        **ASPHALT,
+        aggregate_radius_px=(0.8, 4.0),
+        grain_contrast=(0.1, 0.45),
+        crack_width_px=(1.0, 5.0),
+        crack_darkness=(0.2, 0.8),
+    ),
+    SurfaceStyle(
+        **ASPHALT,
+        aggregate_radius_px=(2.0, 14.0),
+        grain_contrast=(0.1, 0.3),
+        crack_width_px=(3.0, 16.0),
+        crack_darkness=(0.35, 0.9),
+    ),
+)
+
+# Keep ratios that make files of at most 1.5 MB; the unpruned network is measured beside them.
+KEEPS = {
+    "crack-vgg16": ("vgg16", (0.05, 0.1, 0.15)),
+    "crack-alexnet": ("alexnet-bn", (0.05, 0.1, 0.2)),
+    "crack-efficientnet-lite0": ("efficientnet-lite0", (0.1, 0.2, 0.3)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("metu", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", default=",".join(KEEPS))
+    options = parser.parse_args()
+    if not (options.work / "project" / "split.csv").is_file():
+        make_project(options.metu, options.work / "project")
+    for name in options.only.split(","):
+        start = time.monotonic()
+        result = build(name, options.work)
+        chosen = result.chosen
+        print(
+            f"{name}: keep {chosen['keep_ratio']:g}, {chosen['params']:,.0f} parameters, "
+            f"{chosen['latency_ratio']:.1f} times faster, balanced accuracy on validation "
+            f"{chosen['val_balanced_accuracy']:.3f}; {result.map}; "
+            f"{time.monotonic() - start:.0f} s",
+            flush=True,
+        )
+
+
+def build(name: str, work: Path) -> SweepResult:
+    """One model's run; what an earlier start finished is not redone."""
+    backbone, keeps = KEEPS[name]
+    project = Project.open(work / "project")
+    settings = SweepSettings(
+        backbone=backbone, keep_ratios=keeps, tile=TILE, tiles_per_photo=4, repair="reconstruct"
+    )
+    if name == "crack-alexnet":
+        trained = train_alexnet(project, settings, work)
+        settings = SweepSettings(**{**settings.to_json(), "backbone": str(trained)})
+    return run_sweep(project, work / name, settings, progress=_progress)
+
+
+def train_alexnet(project: Project, settings: SweepSettings, work: Path) -> Path:
+    """From scratch, on the project's tiles."""
+    tiles, out = work / "alexnet-tiles", work / "alexnet-bn"
+    if not (tiles / "tiles.csv").is_file():
+        cut(project, gather_evidence(project, settings), settings, tiles)
+    if not (out / "backbone.json").is_file():
+        report = train_backbone(
+            "alexnet-bn", tiles, out, ScratchSettings(size=TILE, epochs=10), progress=_progress
+        )
+        print(f"alexnet-bn from scratch: {report}", flush=True)
+    return out
+
+
+def make_project(metu: Path, out: Path) -> None:
+    """Photos, masks and ``split.csv``, written last."""
+    random = np.random.default_rng(0)
+    rows = [("image", "split", "group")]
+    for number in range(GENERATED):
+        name = f"generated/{number:04d}.jpg"
+        style = STYLES[number % len(STYLES)]
+        surface = make_surface(7_000_000 + number, width=720, height=480, style=style)
+        photo, mask = rescaled(surface.photo, surface.mask, random)
+        _write(out, name, disturbed(photo, random), mask)
+        split = ("train", "train", "train", "validation", "test")[(number // len(STYLES)) % 5]
+        rows.append((name, split, name))
+    for key, split, group in metu_photos(metu):
+        photo = read_image(metu / key)
+        mask = np.full(photo.shape[:2], BACKGROUND, np.uint8)
+        if key.startswith("crack/"):
+            found = dark_crack(photo)
+            if found is None:
+                continue
+            mask = found
+        name = f"metu/{Path(key).parent}-{Path(key).stem}.jpg"
+        _write(out, name, disturbed(photo, random), mask)
+        rows.append((name, split, group))
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    write_text(out / "split.csv", stream.getvalue())
+
+
+def metu_photos(metu: Path) -> list[tuple[str, str, str]]:
+    """A fixed draw of METU's images; validation groups come out of its training part."""
+    parts = carve_validation(read_split_csv(metu / "split.csv"), seed=0)
+    found: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
+    for path in sorted([*metu.glob("crack/*.jpg"), *metu.glob("background/*.jpg")]):
+        key = path.relative_to(metu).as_posix()
+        split, group = parts[key]
+        found.setdefault((path.parent.name, split), []).append((key, split, group))
+    random = np.random.default_rng(0)
+    return [
+        entries[i]
+        for (_, split), entries in sorted(found.items())
+        for i in sorted(random.permutation(len(entries))[: METU_MOST[split]])
+    ]
+
+
+def dark_crack(photo: np.ndarray) -> np.ndarray | None:
+    """A mask of a wide dark crack; what lies further off is not to be counted.
+
+    The darkest region that stands out from its surroundings, if it is long and thin; else ``None``.
+    """
+    grey = ndimage.gaussian_filter(photo.astype(float).mean(2), 1.0)
+    depth = ndimage.median_filter(grey[::3, ::3], 31).repeat(3, 0).repeat(3, 1)
+    depth = depth[: grey.shape[0], : grey.shape[1]] - grey
+    spread = 1.4826 * np.median(np.abs(depth - np.median(depth)))
+    core = depth > max(0.55 * np.percentile(depth, 99.5), 3 * spread, 12)
+    regions, count = ndimage.label(core, np.ones((3, 3)))
+    if not count:
+        return None
+    sizes = ndimage.sum_labels(core, regions, range(1, count + 1))
+    largest = regions == 1 + int(np.argmax(sizes))
+    y, x = np.nonzero(largest)
+    length = np.hypot(np.ptp(x), np.ptp(y))
+    if length < 0.75 * min(grey.shape) or sizes.max() > 0.25 * grey.size:
+        return None
+    if sizes.max() / length > 30 or sizes.max() < 0.6 * sizes.sum():
+        return None
+    away = ndimage.distance_transform_edt(~largest)
+    mask = np.where(away > 14, IGNORE, BACKGROUND).astype(np.uint8)
+    fainter = depth > max(0.25 * np.percentile(depth, 99.5), 2 * spread)
+    mask[fainter & ~largest] = IGNORE
+    mask[(away > 0) & (away <= 2)] = IGNORE
+    mask[largest] = CRACK
+    return mask
+
+
+def rescaled(
+    photo: np.ndarray, mask: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """At 0.5 to 1.3 of its size, turned and mirrored, cut to at most 480×320 px."""
+    factor = np.exp(random.uniform(np.log(0.5), np.log(1.3)))
+    side = tuple(max(TILE, round(s * factor)) for s in photo.shape[1::-1])
+    image = Image.fromarray(photo).resize(side, Image.Resampling.LANCZOS)
+    # A thin crack must not fall through the grid: a pixel is crack if a quarter of it is.
+    cracked = Image.fromarray(((mask == CRACK) * 255).astype(np.uint8))
+    share = np.array(cracked.resize(side, Image.Resampling.BOX))
+    ids = np.array(Image.fromarray(mask).resize(side, Image.Resampling.NEAREST))
+    ids = np.where(share >= 64, CRACK, np.where(ids == CRACK, BACKGROUND, ids)).astype(np.uint8)
+    turn, mirror = int(random.integers(4)), bool(random.integers(2))
+    found = []
+    for values in (np.array(image), ids):
+        values = np.rot90(values, turn)
+        values = values[:, ::-1] if mirror else values
+        found.append(np.ascontiguousarray(values[:480, :480]))
+    return found[0], found[1]
+
+
+def disturbed(photo: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Another light, tint, sharpness and noise, as other cameras and days would give."""
+    image = Image.fromarray(photo)
+    if random.random() < 0.4:
+        image = image.filter(ImageFilter.GaussianBlur(float(random.uniform(0.3, 1.4))))
+    values = np.asarray(image).astype(float) / 255
+    values = values ** np.exp(random.uniform(-0.5, 0.5))
+    mean = values.mean()
+    values = (values - mean) * random.uniform(0.6, 1.3) + mean + random.uniform(-0.12, 0.12)
+    values *= 1 + random.uniform(-0.12, 0.12, 3)
+    values += random.normal(0, random.uniform(0, 0.03), photo.shape)
+    return (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
+
+
+def _write(out: Path, name: str, photo: np.ndarray, mask: np.ndarray) -> None:
+    path = out / "photos" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(photo).save(path, quality=int(70 + len(name) * 7 % 26))
+    target = out / "masks" / f"{name}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_mask(target, mask, DEFAULT_CLASSES)
+
+
+def _progress(stage: str, done: int, total: int) -> None:
+    if done == total:
+        print(f"  {time.strftime('%H:%M:%S')} {stage} {total}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
