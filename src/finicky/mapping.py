@@ -172,6 +172,11 @@ def choose_thresholds(
     return MapThresholds(float(THRESHOLDS[top[1]]), float(THRESHOLDS[top[2]]))
 
 
+def binary(values: np.ndarray, thresholds: MapThresholds) -> np.ndarray:
+    """``(H, W)`` bool: what of a map counts as target."""
+    return hysteresis(values, thresholds.high, thresholds.low)
+
+
 def photo_maps(
     photo: np.ndarray, run: Heads, *, size: int, overlap: float = OVERLAP
 ) -> list[np.ndarray]:
@@ -251,7 +256,7 @@ def _quality(
     maps: Sequence[np.ndarray], crops: Sequence[Crop], thresholds: MapThresholds
 ) -> tuple[PixelQuality, tuple[float, float]]:
     curves = [
-        pixel_curve(hysteresis(m, thresholds.high, thresholds.low).astype(float), c.mask)
+        pixel_curve(binary(m, thresholds).astype(float), c.mask)
         for m, c in zip(maps, crops, strict=True)
     ]
     return quality_at(sum_curves(curves), STEPS // 2), f1_interval(curves, STEPS // 2)

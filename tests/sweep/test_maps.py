@@ -20,6 +20,7 @@ from finicky.files import sha256_file
 from finicky.images import read_image
 from finicky.project import Project
 from finicky.pruning import restore
+from finicky.report import write_report
 from finicky.sweep import (
     DecisionSettings,
     RunFolder,
@@ -120,6 +121,15 @@ def test_damaged_map_is_made_again(run: Path) -> None:
     select_again(run, DecisionSettings())
     assert sha256_file(head) == before
     assert sha256_file(run / "selected" / "pixel_head.safetensors") == before
+
+
+def test_report_tells_how_well_the_map_follows_the_masks(run: Path) -> None:
+    facts = json.loads((run / "selected" / "map.json").read_text(encoding="utf-8"))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert f"{facts['validation']['f1']:.3f} on validation photos" in page
+    shutil.rmtree(run / "crops")
+    select_again(run, DecisionSettings())
+    assert "none: the run was made without maps" in write_report(run).read_text(encoding="utf-8")
 
 
 def test_run_without_crops_says_why_there_is_no_map(run: Path) -> None:

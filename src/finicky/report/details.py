@@ -125,8 +125,28 @@ def method_details(facts: RunFacts) -> list[Detail]:
             "They speak of new photographs like these, not of other surfaces or cameras",
         ),
         Detail("Exported file", _parity(facts.chosen.metrics["parity"])),
+        Detail("Map finer than a tile", _map(facts)),
         Detail("Seed", f"{told.get('seed')}"),
     ]
+
+
+def _map(facts: RunFacts) -> str:
+    told: Mapping[str, Any] | None = facts.choice.get("map")
+    if told is None:
+        return "none"
+    if "reason" in told:
+        return f"none: {told['reason']}"
+    text = (
+        f"cells of {told['map_px']:g} × {told['map_px']:g} px from {len(told['taps'])} layers; "
+        f"a region counts from {told['map_high']:.2f} on and reaches down to "
+        f"{told['map_low']:.2f}; "
+        f"pixel F1 with a tolerance of {told['tolerance_px']} px: "
+        f"{told['validation']['f1']:.3f} on validation photos"
+    )
+    if told["test"] is None:
+        return text
+    low, high = told["test_f1_interval"]
+    return f"{text}, {told['test']['f1']:.3f} ({low:.3f} to {high:.3f}) on test photos"
 
 
 def choice_details(facts: RunFacts) -> list[Detail]:

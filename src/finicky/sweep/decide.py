@@ -161,6 +161,7 @@ def _select(
         "constraints": asdict(decision.constraints),
         "score": choice.scores[choice.index],
         "split": "validation",
+        "map": mapped.facts or {"reason": mapped.reason},
     }
     write_json(target / CHOICE, value)
 

@@ -16,7 +16,6 @@ from finicky.errors import DataError, UnsupportedModelError
 from finicky.files import atomic_path
 from finicky.importance.responses import Tap, find_taps, listening
 
-
 PER_STAGE = 3
 
 
