@@ -33,11 +33,12 @@ from finicky.training import (
     sample_cells,
     stage_taps,
 )
+from finicky.training.pixel_head import PHOTO
 
 OVERLAP = 0.5
 BATCH = 32
 # Maps coarser than this many px a cell tell little more than the tile does.
-COARSEST_PX = 9.0
+COARSEST_PX = 5.0
 # A cheaper head is taken where its F1 on validation is at most so much lower.
 WORTH = 0.01
 
@@ -143,16 +144,17 @@ def train_map(
 
 
 def tap_sets(taps: dict[str, int], size: int) -> list[tuple[int, tuple[str, ...]]]:
-    """What is tried: from each fine enough resolution on, all taps, and those of three stages."""
-    sides = sorted(set(taps.values()), reverse=True)
-    found: list[tuple[int, tuple[str, ...]]] = []
+    """What is tried: the photo alone; on each fine enough grid three stages, and once all taps."""
+    convolutions = {name: side for name, side in taps.items() if name != PHOTO}
+    sides = sorted(set(convolutions.values()), reverse=True)
+    found = [(size, (PHOTO,)), (size, tuple(taps))]
     for start, finest in enumerate(sides):
         if size / finest > COARSEST_PX and start:
             break
-        for last in sorted({len(sides), min(start + 3, len(sides))}):
-            wanted = sides[start:last]
-            found.append((finest, tuple(name for name, side in taps.items() if side in wanted)))
-    return found
+        wanted = sides[start : start + 3]
+        names = [name for name, side in convolutions.items() if side in wanted]
+        found.append((finest, (PHOTO, *names)))
+    return list(dict.fromkeys(found))
 
 
 def choose_thresholds(

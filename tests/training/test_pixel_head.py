@@ -20,6 +20,7 @@ from finicky.training import (
     sample_cells,
     stage_taps,
 )
+from finicky.training.pixel_head import PHOTO, contrast
 
 SIZE = 64
 
@@ -42,16 +43,17 @@ def line() -> tuple[np.ndarray, np.ndarray]:
 
 def test_at_most_three_convolutions_of_a_resolution_are_listened_to() -> None:
     taps = stage_taps(load_backbone("vgg16", weights="random").module, SIZE)
-    assert len(taps) == 13
+    assert len(taps) == 14
+    assert taps.pop(PHOTO) == SIZE
     assert (taps["block1_conv1"], taps["block5_conv3"]) == (64, 4)
     deep = stage_taps(load_backbone("efficientnet-lite0", weights="random").module, SIZE)
-    assert sorted(deep.values()) == [2, 2, 2, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32]
+    assert sorted(deep.values())[:-1] == [2, 2, 2, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32]
     assert list(deep)[-1] == "head"
 
 
 def test_map_is_what_the_formula_says(backbone: Backbone) -> None:
     """Upsampled first and weighed then, the slow way round, by hand."""
-    taps = stage_taps(backbone.module, SIZE)
+    taps = _convolutions(backbone)
     head = _random_head(backbone, taps)
     inputs = torch.rand(2, 3, SIZE, SIZE)
     responses: dict[str, torch.Tensor] = {}
@@ -85,7 +87,7 @@ def test_sampled_cells_are_those_of_the_whole_interpolated_map(
     """One tile, all of its marked cells: the sample holds what F.interpolate makes of the map."""
     photo = np.ascontiguousarray(line[0][:SIZE, 60 : 60 + SIZE])
     mask = line[1][:SIZE, 60 : 60 + SIZE]
-    taps = stage_taps(backbone.module, SIZE)
+    taps = _convolutions(backbone)
     settings = PixelSettings(tiles=1, target_cells=10_000, other_cells=0)
     sample = sample_cells(backbone, [photo], [mask], size=SIZE, taps=taps, settings=settings)
     finest = max(sample)
@@ -130,7 +132,7 @@ def test_head_learns_to_follow_a_line(
 
 
 def test_saved_head_is_the_same_and_damage_is_named(backbone: Backbone, tmp_path: Path) -> None:
-    head = _random_head(backbone, stage_taps(backbone.module, SIZE))
+    head = _random_head(backbone, _convolutions(backbone))
     path = tmp_path / "pixel_head.safetensors"
     head.save(path)
     again = PixelHead.load(path)
@@ -149,10 +151,26 @@ def test_photos_without_a_target_are_refused(backbone: Backbone) -> None:
 
 
 def test_head_of_another_network_is_refused(backbone: Backbone) -> None:
-    head = _random_head(backbone, stage_taps(backbone.module, SIZE))
+    head = _random_head(backbone, _convolutions(backbone))
     other = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1))
     with pytest.raises(DataError, match="listens to conv1, which the network lacks"):
         PixelMap(head, other)
+
+
+def test_contrast_is_darkness_against_the_surroundings() -> None:
+    tile = torch.full((1, 3, SIZE, SIZE), 5.0)
+    tile[:, :, :, 30] = 2.0
+    found = contrast(tile, SIZE)[0]
+    deviation = tile[0, 0].std(correction=0) + 1e-3
+    assert found[0, 30, 30] == pytest.approx(float((3 - 3 / 9) / deviation), rel=1e-4)  # 1 in 9
+    assert found[3, 30, 30] == pytest.approx(float((3 - 3 / 31) / deviation), rel=1e-4)  # 1 in 31
+    torch.testing.assert_close(contrast(tile * 7 + 100, SIZE)[0], found, rtol=0.01, atol=0.05)
+    assert contrast(tile, 15).shape == (1, 7, 15, 15)
+    assert contrast(torch.ones(1, 3, SIZE, SIZE), SIZE).abs().max() == 0
+
+
+def _convolutions(backbone: Backbone) -> dict[str, int]:
+    return {n: s for n, s in stage_taps(backbone.module, SIZE).items() if n != PHOTO}
 
 
 def _random_head(backbone: Backbone, taps: dict[str, int]) -> PixelHead:

@@ -15,7 +15,7 @@ from finicky.errors import DataError
 from finicky.importance.responses import find_taps, listening
 from finicky.masks import IGNORE
 from finicky.progress import Progress, silent
-from finicky.training.pixel_head import PixelHead
+from finicky.training.pixel_head import PHOTO, PixelHead, contrast
 
 BATCH = 16
 
@@ -41,7 +41,7 @@ class PixelSettings:
     other_cells: int = 192
     near_px: int = 12
     hidden: int = 16
-    steps: int = 1000
+    steps: int = 600
     learning_rate: float = 0.01
     weight_decay: float = 0.01
     seed: int = 0
@@ -82,7 +82,7 @@ def sample_cells(
         progress: Told of each batch.
 
     Returns:
-        By side of the grid; a grid's sample holds the taps that are no finer than it.
+        By side of the grid; a grid's sample holds the photo and the taps that are no finer.
 
     Raises:
         DataError: No photo shows the target, or all of them show nothing else.
@@ -99,13 +99,17 @@ def sample_cells(
 
         def receive(name: str, response: Tensor) -> None:
             for grid in grids:
-                if taps[name] <= grid:
+                if taps[name] <= grid:  # a coarser tap than the grid is interpolated
                     tile, where, _ = drawn[grid]  # noqa: B023 – used before the next batch
                     answers[grid][name] = _at(response, tile, where, grid)  # noqa: B023
 
         with listening(places, receive) as begin, torch.inference_mode():
             begin()
-            backbone.module(backbone.preprocessing(torch.from_numpy(tiles[part])))
+            inputs = backbone.preprocessing(torch.from_numpy(tiles[part]))
+            backbone.module(inputs)
+            for grid in grids if PHOTO in taps else ():
+                tile, where, _ = drawn[grid]
+                answers[grid][PHOTO] = _at(contrast(inputs, grid), tile, where, grid)
         for grid in grids:
             found[grid].append((answers[grid], drawn[grid][2]))
         progress("responses for the map", min(start + BATCH, len(tiles)), len(tiles))
