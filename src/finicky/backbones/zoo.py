@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +132,7 @@ def split_zoo(network: nn.Module, name: str) -> Built:
 def _check_map(features: nn.Module, name: str) -> None:
     """A wider photo must give a wider map, in the last axis: some networks keep channels there."""
     try:
-        with torch.inference_mode():
+        with _trying():
             narrow, wide = (
                 features(torch.zeros(1, 3, _EXAMPLE_SIZE, _EXAMPLE_SIZE + more)).shape
                 for more in (0, 64)
@@ -222,10 +224,17 @@ def _download(name: str, card: _Card) -> Path:
     return sources.download(card.url, found[1])
 
 
+@contextlib.contextmanager
+def _trying() -> Iterator[None]:
+    """For calls that may fail: traced networks print where, before they raise."""
+    with torch.inference_mode(), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
 def _smallest(features: nn.Module, name: str) -> int:
     for size in _SIZES:
         try:
-            with torch.inference_mode():
+            with _trying():
                 maps = features(torch.zeros(1, 3, size, size))
         except (RuntimeError, AssertionError, ValueError):
             continue

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
 import torch
+import torch_pruning as tp
 from torch import Tensor, nn
 
 from finicky.backbones import Backbone, Whole, convolutions, freeze
-from finicky.errors import FinickyError, UsageError
+from finicky.errors import FinickyError, UnsupportedModelError, UsageError
 from finicky.pruning.check import (
     check_counts,
     check_equivalent,
@@ -140,7 +141,9 @@ def _check_names(layers: Mapping[str, nn.Conv2d], keep: Mapping[str, Sequence[in
             )
 
 
-def _cut_one(graph, layer: nn.Conv2d, name: str, channels: Sequence[int]) -> None:  # type: ignore[no-untyped-def]
+def _cut_one(
+    graph: tp.DependencyGraph, layer: nn.Conv2d, name: str, channels: Sequence[int]
+) -> None:
     stay = set(channels)
     drop = [i for i in range(layer.out_channels) if i not in stay]
     if not drop:
@@ -149,8 +152,23 @@ def _cut_one(graph, layer: nn.Conv2d, name: str, channels: Sequence[int]) -> Non
     # Not group.prune(idxs=…): it records a second time with all channels (torch-pruning 1.6.1).
     group = graph.get_pruning_group(layer, prune, drop)
     if not graph.check_pruning_group(group):
-        raise FinickyError(f"cutting {name} to {len(stay)} channels would empty a coupled layer")
+        raise UnsupportedModelError(
+            f"{name} cannot be cut to {len(stay)} channels: nothing would be left of "
+            f"{_emptied(graph, group)}, which is tied to it"
+        )
     group.prune()
+
+
+def _emptied(graph: tp.DependencyGraph, group: tp.Group) -> str:
+    """The first layer of a group that would lose all its channels."""
+    names = {m: n for n, m in graph.model.named_modules()}
+    for item in group:
+        layer = item.dep.target.module
+        is_out = graph.is_out_channel_pruning_fn(item.dep.handler)
+        length = graph.get_out_channels(layer) if is_out else graph.get_in_channels(layer)
+        if length is not None and len(item.idxs) >= length:
+            return f"{names.get(layer, item.dep.target.name)} ({type(layer).__name__})"
+    return "a layer"
 
 
 def _answer(module: nn.Module, size: int) -> Tensor:
