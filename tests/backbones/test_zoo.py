@@ -120,10 +120,33 @@ def test_transformer_is_refused_with_the_reason() -> None:
         load_backbone("torchvision:vit_b_16", weights="random")
 
 
-def test_shuffle_of_channels_is_refused_by_the_layer_before_it() -> None:
-    backbone = load_backbone("torchvision:shufflenet_v2_x0_5", weights="random")
-    with pytest.raises(UnsupportedModelError, match=r"shuffle of channels after stage2\.0\.branch"):
+def test_shuffled_channels_stay_and_the_others_are_cut() -> None:
+    backbone = _backbone("torchvision:shufflenet_v2_x0_5")
+    groups = find_groups(backbone.module, SIZE)
+    plan = _plan(backbone, 0.3)
+    whole = {p.name for g in groups if g.whole for p in g.producers}
+    layers = convolutions(backbone.module, SIZE)
+    assert "stage2.0.branch1.2" in whole  # feeds a shuffle
+    assert "stage2.0.branch2.0" not in whole  # within a unit
+    for name, conv in layers.items():
+        assert (len(plan.kept[name]) == conv.out_channels) == (name in whole)
+    cut_backbone(backbone, plan.decisions, SIZE)
+
+
+def test_convolution_across_channels_is_refused_by_name() -> None:
+    backbone = load_backbone("timm:ecaresnet26t", weights="random")
+    with pytest.raises(UnsupportedModelError, match=r"layer1\.0\.se\.conv is a convolution across"):
         find_groups(backbone.module, SIZE)
+
+
+def test_shortcut_around_a_concatenation_ties_its_halves() -> None:
+    backbone = _backbone("timm:ghostnet_050")
+    tied = [g for g in find_groups(backbone.module, SIZE) if g.units.max() + 1 < g.size]
+    assert tied
+    plan = _plan(backbone, 0.3)
+    for group in tied:
+        kept = np.isin(np.arange(group.size), plan.kept[group.root])
+        assert len(set(zip(group.units, kept, strict=True))) == group.units.max() + 1
 
 
 # One of each kind of structure; the whole list is in benchmarks/coverage.py.

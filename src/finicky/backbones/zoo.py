@@ -122,7 +122,7 @@ def split_zoo(network: nn.Module, name: str) -> Built:
     """Trace a classifier and split it; auxiliary heads, used in training only, are left out."""
     example = torch.zeros(1, 3, _EXAMPLE_SIZE, _EXAMPLE_SIZE)
     try:
-        features, head = split_network(trace_network(network.eval()), example)
+        features, head = split_network(trace_network(network.eval(), example), example)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{name} cannot be used: {error}") from error
     _check_map(features, name)

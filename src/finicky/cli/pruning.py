@@ -68,6 +68,14 @@ def prune(
     for rejected in model.evidence.rejected:
         say(f"left out {rejected.path}: {rejected.reason}")
     say(evidence_line(model.evidence, DEFAULT_CLASSES.targets(target)))
+    whole = [
+        n for n, kept in model.plan.kept.items() if len(kept) == len(model.importance.get(n, ()))
+    ]
+    if whole and keep < 1:
+        say(
+            f"{len(whole)} of {len(model.plan.kept)} convolutions stay whole, {whole[0]} first: "
+            "their channels are shuffled, or too few"
+        )
     result = {
         "out": str(out),
         "keep_ratio": keep,

@@ -20,6 +20,7 @@ import torch_pruning as tp
 from torch import nn
 from torch_pruning.pruner.function import BasePruningFunc, ConvPruner, LayernormPruner
 
+from finicky.backbones.tracing import ChannelShuffle
 from finicky.errors import UnsupportedModelError
 
 
@@ -50,6 +51,12 @@ def traced(module: nn.Module, size: int) -> Iterator[tp.DependencyGraph]:
     Raises:
         UnsupportedModelError: torch-pruning cannot follow the channels.
     """
+    mixers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Conv1d)]
+    if mixers:
+        raise UnsupportedModelError(
+            f"{mixers[0]} is a convolution across neighbouring channels (as in ECA): channels "
+            "cannot be cut without changing what it computes for those that stay"
+        )
     with _marked(module) as pruners:
         yield _build(module, size, pruners)
 
@@ -70,8 +77,7 @@ def _build(
             )
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UnsupportedModelError(
-            f"torch-pruning cannot follow this network's channels{_suspect(module)} "
-            f"({type(error).__name__}: {error})"
+            f"torch-pruning cannot follow this network's channels ({type(error).__name__}: {error})"
         ) from error
     finally:
         for parameter in frozen:
@@ -99,6 +105,21 @@ class _WholeGroupPruner(ConvPruner):
         return layer
 
     prune_in_channels = prune_out_channels  # which tells torch-pruning that they go together
+
+
+class _ShufflePruner(BasePruningFunc):
+    """Marks the place; channels that come through are never cut (see `find_groups`)."""
+
+    def prune_out_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:  # noqa: ARG002
+        raise UnsupportedModelError("channels that are shuffled cannot be cut")
+
+    prune_in_channels = prune_out_channels
+
+    def get_out_channels(self, layer: nn.Module) -> int:
+        assert isinstance(layer, ChannelShuffle)
+        return len(layer.order)
+
+    get_in_channels = get_out_channels
 
 
 class _LayerNormPruner(LayernormPruner):
@@ -137,29 +158,11 @@ def _marked(module: nn.Module) -> Iterator[dict[type[nn.Module], BasePruningFunc
     try:
         for conv, kind in kinds.items():
             conv.__class__ = _whole_group_class(kind)
-        yield {_whole_group_class(kind): pruner for kind in kinds.values()} | {
-            type(m): normalisation for m in module.modules() if isinstance(m, nn.LayerNorm)
-        }
+        yield (
+            {_whole_group_class(kind): pruner for kind in kinds.values()}
+            | {type(m): normalisation for m in module.modules() if isinstance(m, nn.LayerNorm)}
+            | {ChannelShuffle: _ShufflePruner()}
+        )
     finally:
         for conv, kind in kinds.items():
             conv.__class__ = kind
-
-
-def _suspect(module: nn.Module) -> str:
-    """What most likely stood in the way: a shuffle of channels in a traced network."""
-    for name, part in module.named_modules():
-        for node in getattr(getattr(part, "graph", None), "nodes", ()):
-            if node.op in ("call_function", "call_method") and "transpose" in str(node.target):
-                before = next((n for n in _behind(node) if n.op == "call_module"), node)
-                where = f"{name}.{before.target}" if name else str(before.target)
-                return f" through the shuffle of channels after {where}"
-    return ""
-
-
-def _behind(node: Any) -> Iterator[Any]:
-    """A node's inputs, theirs, and so on."""
-    waiting = list(node.all_input_nodes)
-    while waiting:
-        node = waiting.pop(0)
-        yield node
-        waiting += node.all_input_nodes

@@ -15,6 +15,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from finicky.backbones import convolutions
+from finicky.backbones.tracing import ChannelShuffle
 from finicky.errors import ShapeError, UnsupportedModelError
 from finicky.pruning.dependencies import goes_by_whole_groups, is_grouped, traced
 
@@ -64,6 +65,7 @@ class ChannelGroup:
         units: ``(size,)`` the decision that each slot belongs to, from 0: slots of one unit stay
             or go together, which convolutions in groups ask for; otherwise each slot is its own.
         magnitudes: ``(size,)`` L2 norm of the filters that make a slot, of the first producer.
+        whole: Why all slots must stay, such as a shuffle of channels; empty: they need not.
     """
 
     root: str
@@ -72,6 +74,7 @@ class ChannelGroup:
     members: tuple[Member, ...]
     units: np.ndarray
     magnitudes: np.ndarray
+    whole: str = ""
 
     @property
     def is_pooled(self) -> bool:
@@ -93,8 +96,10 @@ def find_groups(module: nn.Module, size: int) -> list[ChannelGroup]:
     order = {name: number for number, name in enumerate(convolutions(module, size))}
     pooled = _pooled(module, size)
     with traced(module, size) as graph:
-        raw = list(graph.get_all_groups(root_module_types=[nn.Conv2d]))
-        groups = [_group(one, module, order, pooled) for one in raw]
+        groups = [
+            _group(graph, raw, module, order, pooled)
+            for raw in graph.get_all_groups(root_module_types=[nn.Conv2d])
+        ]
     placed = {p.name for g in groups for p in g.producers}
     missing = [name for name in order if name not in placed]
     if missing:
@@ -103,7 +108,13 @@ def find_groups(module: nn.Module, size: int) -> list[ChannelGroup]:
             f"{f' and {len(missing) - 1} more' if len(missing) > 1 else ''}: "
             "this network cannot be pruned safely"
         )
-    return sorted(groups, key=lambda g: g.producers[0].position)
+    groups.sort(key=lambda g: g.producers[0].position)
+    if groups and all(group.whole for group in groups):
+        raise UnsupportedModelError(
+            f"nothing of this network can be cut: {groups[0].root} must stay whole, because "
+            f"{groups[0].whole}, and so must the others"
+        )
+    return groups
 
 
 def group_scores(group: ChannelGroup, scores: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -113,6 +124,8 @@ def group_scores(group: ChannelGroup, scores: Mapping[str, np.ndarray]) -> np.nd
     slot that nothing scored is NaN. Slots of one unit have one score, their mean. A group whose
     producers are all pooled is ranked by the magnitude of its filters.
     """
+    if group.whole:
+        return np.full(group.size, np.nan)
     if group.is_pooled:
         return _unit_means(group, group.magnitudes)
     total, known = np.zeros(group.size), np.zeros(group.size)
@@ -166,16 +179,49 @@ def _single_pixels(module: nn.Module, size: int) -> set[nn.Module]:
     return found
 
 
+def _why_whole(raw: tp.Group) -> str:
+    """Why no channel of a group may go; empty where each may."""
+    if any(isinstance(item.dep.target.module, ChannelShuffle) for item in raw):
+        return "its channels are shuffled"
+    return ""
+
+
+def _entangled(graph: tp.DependencyGraph, raw: tp.Group) -> np.ndarray:
+    """Slots that torch-pruning takes together, one label each: shortcuts around concatenations."""
+    root, prune = raw[0].dep.target.module, raw[0].dep.handler
+    size = len(raw[0].idxs)
+    leader = np.arange(size)
+
+    def taken(slot: int) -> np.ndarray:
+        alone = graph.get_pruning_group(root, prune, [slot])
+        same = (i.idxs for i in alone if i.dep.target.module is root and i.dep.handler == prune)
+        return np.unique([int(index) for indices in same for index in indices])
+
+    if len(taken(0)) == len(taken(size // 2)) == 1:
+        return leader
+    for slot in range(size):
+        if leader[slot] == slot:
+            tied = np.isin(leader, leader[taken(slot)])
+            leader = np.where(tied, leader[tied].min(), leader)
+    return leader
+
+
 def _group(
-    raw: tp.Group, module: nn.Module, order: Mapping[str, int], pooled: set[nn.Module]
+    graph: tp.DependencyGraph,
+    raw: tp.Group,
+    module: nn.Module,
+    order: Mapping[str, int],
+    pooled: set[nn.Module],
 ) -> ChannelGroup:
     names: dict[object, str] = {layer: name for name, layer in module.named_modules()}
     names |= {parameter: name for name, parameter in module.named_parameters()}
     layers = dict(module.named_modules())
-    members = _members(raw, names)
+    whole = _why_whole(raw)
+    members = [] if whole else _members(raw, names)
+    makers = members or _whole_members(raw, names)
     producers = {
         m.layer: Producer(m.layer, order[m.layer], m.channels, m.slots, layers[m.layer] in pooled)
-        for m in members
+        for m in makers
         if m.layer in order and m.side != "in"
     }
     ordered = sorted(producers.values(), key=lambda p: p.position)
@@ -188,8 +234,9 @@ def _group(
         size,
         tuple(ordered),
         tuple(members),
-        _units(members, layers, size),
+        _units(members, layers, np.arange(size) if whole else _entangled(graph, raw)),
         magnitudes,
+        whole,
     )
 
 
@@ -210,9 +257,25 @@ def _members(raw: tp.Group, names: Mapping[object, str]) -> list[Member]:
     return list(found.values())
 
 
-def _units(members: list[Member], layers: Mapping[str, nn.Module], size: int) -> np.ndarray:
-    """The decision that each slot belongs to, numbered by its lowest slot."""
-    leader = np.arange(size)
+def _whole_members(raw: tp.Group, names: Mapping[object, str]) -> list[Member]:
+    """The convolutions of a group that is never cut, each with all its channels."""
+    found = []
+    for item in raw:
+        layer = item.dep.target.module
+        if isinstance(layer, nn.Conv2d) and item.dep.handler.__name__ == "prune_out_channels":
+            channels = np.arange(layer.out_channels)
+            slots = np.minimum(channels, len(raw[0].idxs) - 1)
+            found.append(Member(names[layer], "out", channels, slots))
+    return found
+
+
+def _units(
+    members: list[Member], layers: Mapping[str, nn.Module], leader: np.ndarray
+) -> np.ndarray:
+    """The decision that each slot belongs to, numbered by its lowest slot.
+
+    ``leader`` are the slots that are tied already.
+    """
     for member in members:
         conv = layers.get(member.layer)
         if not isinstance(conv, nn.Conv2d) or not is_grouped(conv):

@@ -151,6 +151,8 @@ def _best_slots(
     group: ChannelGroup, ranking: np.ndarray, keep_ratio: float, round_to: int
 ) -> np.ndarray:
     """The slots that stay; those of one unit have one rank and stay or go together."""
+    if group.whole:
+        return np.arange(group.size)
     _, first = np.unique(group.units, return_index=True)
     # So many units that their channels are a multiple of round_to.
     multiple = round_to // math.gcd(round_to, max(1, group.size // len(first)))
