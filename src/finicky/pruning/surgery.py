@@ -181,7 +181,14 @@ def _answer(module: nn.Module, size: int) -> Tensor:
 
 def _check(module: nn.Module, keep: Mapping[str, Sequence[int]], size: int) -> None:
     """Channel counts add up, and one forward pass runs."""
-    if not torch.isfinite(_answer(module, size)).all():
+    try:
+        answer = _answer(module, size)
+    except FinickyError as error:
+        raise UnsupportedModelError(
+            "this network cannot be cut safely: some layer does not follow the channels that are "
+            f"tied to it ({error})"
+        ) from error
+    if not torch.isfinite(answer).all():
         raise FinickyError("the cut network answers a black photo with NaN or infinity")
     layers = dict(module.named_modules())
     for name, channels in keep.items():
