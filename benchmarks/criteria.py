@@ -21,7 +21,7 @@ import numpy as np
 from finicky.backbones import convolutions, load_backbone
 from finicky.evaluation import score_predictions
 from finicky.importance import collect, find_taps, scoring_batches
-from finicky.importance.criteria import best_iou, quantile_iou, rank_separation
+from finicky.importance.overlap import best_iou, quantile_iou, rank_separation
 from finicky.project import Project
 from finicky.pruning import cut, find_groups, plan_from_scores
 from finicky.spool import Spool

@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from finicky.backbones import Backbone, load_backbone
     from finicky.data.surfaces import make_surface, write_surfaces
     from finicky.errors import FinickyError
+    from finicky.importance import MaskImportance
     from finicky.project import Project
-    from finicky.pruned import PrunedModel, load, prune
+    from finicky.pruned import PrunedModel, load, prune, score_filters
     from finicky.sweep import SweepSettings, run_sweep
 
 _HOMES = {
     "Backbone": "finicky.backbones",
     "FinickyError": "finicky.errors",
     "Project": "finicky.project",
+    "MaskImportance": "finicky.importance",
     "PrunedModel": "finicky.pruned",
     "SweepSettings": "finicky.sweep",
     "load": "finicky.pruned",
@@ -30,12 +32,14 @@ _HOMES = {
     "make_surface": "finicky.data.surfaces",
     "prune": "finicky.pruned",
     "run_sweep": "finicky.sweep",
+    "score_filters": "finicky.pruned",
     "write_surfaces": "finicky.data.surfaces",
 }
 
 __all__ = [
     "Backbone",
     "FinickyError",
+    "MaskImportance",
     "Project",
     "PrunedModel",
     "SweepSettings",
@@ -45,6 +49,7 @@ __all__ = [
     "make_surface",
     "prune",
     "run_sweep",
+    "score_filters",
     "write_surfaces",
 ]
 

@@ -12,7 +12,7 @@ from torch import nn
 from finicky.backbones import Backbone, Preprocessing, load_backbone
 from finicky.classes import DEFAULT_CLASSES, ClassTable
 from finicky.data.pairs import UsablePairs, find_pairs, usable_pairs
-from finicky.importance import DEFAULT_CRITERION
+from finicky.importance import DEFAULT_CRITERION, TileOptions
 from finicky.progress import Progress, silent
 from finicky.pruning import (
     Counts,
@@ -139,6 +139,42 @@ def prune(
         evidence=evidence,
         input_size=input_size,
     )
+
+
+def score_filters(
+    backbone: str | Path | Backbone,
+    photos: str | Path,
+    masks: str | Path,
+    *,
+    criterion: str = DEFAULT_CRITERION,
+    target: Sequence[str] | None = None,
+    classes: ClassTable = DEFAULT_CLASSES,
+    weights: str | Path | None = None,
+    tile: int = 96,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, np.ndarray]:
+    """Importance of every filter, ``(C,)`` by name of convolution; higher = keep.
+
+    What `MaskImportance` takes to torch-pruning's own pruners. Arguments as for `prune`; ``tile``
+    is the side in px of the tiles that criteria with labels compare, ``seed`` that of those that
+    draw.
+    """
+    if not isinstance(backbone, Backbone):
+        backbone = load_backbone(backbone, weights=weights)
+    targets = classes.targets(target)
+    usable = usable_pairs(find_pairs(Path(photos), Path(masks)).pairs, classes, targets).usable
+    ranking = rank(
+        backbone,
+        usable,
+        classes=classes,
+        targets=targets,
+        criterion_name=criterion,
+        tiles=TileOptions(size=tile),
+        seed=seed,
+        progress=progress,
+    )
+    return ranking.scores
 
 
 def load(folder: str | Path) -> Backbone:

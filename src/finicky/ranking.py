@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,14 +15,17 @@ from finicky.errors import DataError, UsageError, nearest_names
 from finicky.importance import (
     DEFAULT_CRITERION,
     ORIGINAL_SIZE,
+    Evidence,
+    NamedCriterion,
     OriginalScorer,
+    TileOptions,
     WindowOptions,
-    collect,
     criterion,
-    find_taps,
+    gather,
     links,
     resize_linear_u8,
     scoring_batches,
+    tile_batches,
 )
 from finicky.masks import target_mask
 from finicky.progress import Progress, silent
@@ -123,6 +126,8 @@ def rank(
     criterion_name: str = DEFAULT_CRITERION,
     round_to: int = 1,
     windows: WindowOptions = WindowOptions(),
+    tiles: TileOptions = TileOptions(),
+    seed: int = 0,
     progress: Progress = silent,
 ) -> Ranking:
     """Score every filter of a backbone against the masks.
@@ -135,7 +140,9 @@ def rank(
         method: ``finicky`` or ``original``.
         criterion_name: For ``finicky``, one of `CRITERIA`.
         round_to: For ``finicky``, channel counts become multiples of it; see `keep_count`.
-        windows: For ``finicky``, which parts of the photos are looked at.
+        windows: For ``finicky``, which parts of the photos are compared with masks.
+        tiles: For criteria that compare tiles with and without the target.
+        seed: Of criteria that draw.
         progress: Told of each batch.
 
     Raises:
@@ -147,22 +154,62 @@ def rank(
         raise DataError("no photo with a mask to score filters on")
     if method == "original":
         return _rank_original(backbone, pairs, classes, targets)
-    score = criterion(criterion_name)
-    groups = find_groups(backbone.module, max(TRACE_SIZE, backbone.min_size))
-    statistics = collect(
-        backbone.module,
-        find_taps(backbone.module, max(TRACE_SIZE, backbone.min_size)),
-        scoring_batches(
-            pairs,
-            classes=classes,
-            targets=targets,
-            preprocessing=backbone.preprocessing,
-            options=windows,
-        ),
+    chosen = criterion(criterion_name)
+    size = max(TRACE_SIZE, backbone.min_size)
+    groups = find_groups(backbone.module, size)
+    evidence = look(
+        backbone,
+        pairs,
+        classes=classes,
+        targets=targets,
+        criteria=(chosen,),
+        windows=windows,
+        tiles=tiles,
+        seed=seed,
         progress=progress,
     )
-    scores = {name: score(found) for name, found in statistics.items()}
+    scores = chosen.score(evidence)
     return FinickyRanking(backbone.name, groups, scores, criterion_name, round_to)
+
+
+def look(
+    backbone: Backbone,
+    pairs: Sequence[Pair],
+    *,
+    classes: ClassTable,
+    targets: Sequence[MaskClass],
+    criteria: Iterable[NamedCriterion],
+    windows: WindowOptions = WindowOptions(),
+    tiles: TileOptions = TileOptions(),
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Evidence:
+    """Run the photos once for all that several criteria need; arguments as for `rank`.
+
+    Raises:
+        DataError: A criterion needs tiles of both kinds and the photos do not give them.
+    """
+    wanted = list(criteria)
+    about = {"classes": classes, "targets": targets, "preprocessing": backbone.preprocessing}
+    tiles = replace(tiles, size=max(tiles.size, backbone.min_size))
+    evidence = gather(
+        backbone.module,
+        max(TRACE_SIZE, backbone.min_size),
+        windows=lambda: scoring_batches(pairs, options=windows, **about),  # type: ignore[arg-type]
+        tiles=lambda: tile_batches(pairs, options=tiles, **about),  # type: ignore[arg-type]
+        needs={need for one in wanted for need in one.needs},
+        by_photo={kind for one in wanted for kind in one.by_photo},
+        seed=seed,
+        progress=progress,
+    )
+    needed = any("tiles" in one.needs for one in wanted)
+    if needed and len(np.unique(evidence.pooled.labels)) < 2:
+        raise DataError(
+            f"the criterion compares tiles of {tiles.size} px with and without the target, and "
+            "the photos give only one kind: label photos that show clean surface too, or choose "
+            "--criterion quantile-iou"
+        )
+    return evidence
 
 
 def _rank_original(

@@ -14,7 +14,8 @@ from torch import nn
 
 from finicky.backbones import load_backbone
 from finicky.errors import UnsupportedModelError, UsageError
-from finicky.importance.original import OriginalScorer, best_channels, truncated_iou
+from finicky.importance.by_photo import truncated_iou
+from finicky.importance.original import OriginalScorer, best_channels
 from support import require_shipped_weights
 
 

@@ -61,7 +61,13 @@ Method = Annotated[
 ]
 Criterion = Annotated[
     str,
-    typer.Option(help="What ranks filters under finicky: quantile-iou, best-iou or rank."),
+    typer.Option(
+        help="What ranks filters under finicky. By masks: quantile-iou, photo-iou, best-iou, "
+        "truncated-iou, rank, two-sided-rank, mask-correlation, signed-mask-correlation; by masks "
+        "and labels of tiles: mask+class, iou+class, mask+iou+class; without masks, to compare: "
+        "class-evidence, class-t, mean-activation, random, l1, l2, group-l2, fpgm, bn-scale, "
+        "taylor, hessian."
+    ),
 ]
 Target = Annotated[
     list[str] | None,

@@ -1,109 +1,163 @@
-"""From a channel's statistics to one number: higher = keep."""
+"""Criteria that people can name: evidence in, one number a channel out, higher = keep."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from finicky.errors import UsageError, nearest_names
-from finicky.importance.statistics import ChannelStatistics, Criterion
-
-# Network Dissection takes the top 0.005 for concepts as large as a sofa. See docs/explanation.
-TOP_SHARE = 0.02
-
-
-def quantile_iou(statistics: ChannelStatistics, *, top_share: float = TOP_SHARE) -> np.ndarray:
-    """Overlap of each channel's strongest responses with the masks, pooled over all photos.
-
-    The threshold is one a channel, over the whole data set: the response that ``top_share`` of all
-    pixels exceed. ``IoU = Σ both / (Σ strong + Σ marked − Σ both)``.
-
-    Args:
-        statistics: Of C channels.
-        top_share: In (0, 1).
-
-    Returns:
-        ``(C,)`` float64 in [0, 1]; 0 for a channel that answers too seldom to have such a
-        threshold above zero; NaN where the masks marked nothing.
-
-    After Bau et al. 2017, "Network Dissection", arXiv:1704.05796, section 2.2. Unlike theirs, the
-    mask is brought to the map's size, by area, and within the threshold's histogram bin both sums
-    are shared out evenly.
-    """
-    strong, both = _above(statistics, top_share)
-    union = strong + statistics.mask_pixels - both
-    with np.errstate(invalid="ignore", divide="ignore"):
-        iou = both / union
-    return np.where(statistics.mask_pixels > 0, iou, np.nan)
-
-
-def best_iou(statistics: ChannelStatistics) -> np.ndarray:
-    """Overlap at each channel's own best threshold: the ``(C,)`` maximum of IoU over thresholds.
-
-    What a user of one filter as a detector could reach (an upper bound of `quantile_iou`).
-    """
-    strong = np.cumsum(statistics.total[:, :0:-1], axis=1)
-    both = np.cumsum(statistics.inside[:, :0:-1], axis=1)
-    marked = statistics.mask_pixels[:, None]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        iou = both / (strong + marked - both)
-    return np.where(marked[:, 0] > 0, np.nan_to_num(iou).max(1), np.nan)
-
-
-def rank_separation(statistics: ChannelStatistics) -> np.ndarray:
-    """Probability that a marked pixel answers more strongly than an unmarked one, ``(C,)``.
-
-    The area under the ROC curve of a pixel classifier made of this channel alone (Hanley and
-    McNeil 1982): 0.5 is no evidence, 1 is perfect. Ties count half. NaN where either kind of pixel
-    is missing.
-    """
-    inside = statistics.inside
-    outside = statistics.total - inside
-    below = np.cumsum(outside, axis=1) - outside
-    wins = (inside * (below + outside / 2)).sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return wins / (inside.sum(1) * outside.sum(1))
+from finicky.importance import overlap, peers
+from finicky.importance.by_photo import TOP_SHARE
+from finicky.importance.evidence import Evidence, Scores
+from finicky.importance.labels import class_evidence, class_t
+from finicky.importance.statistics import ChannelStatistics
 
 
 @dataclass(frozen=True)
 class NamedCriterion:
-    """A criterion that people can name, with the sentence that help shows."""
+    """A criterion with what help and evidence pages say of it.
 
-    score: Criterion
+    Attributes:
+        score: From evidence to ``(C,)`` scores by convolution; NaN = no evidence.
+        summary: One line.
+        needs: What it reads: ``masks``, ``tiles`` (labels only), ``losses`` (gradients).
+        by_photo: Kinds of `PHOTO_SCORES` that it reads.
+    """
+
+    score: Callable[[Evidence], Scores]
     summary: str
+    needs: frozenset[str] = frozenset()
+    by_photo: tuple[str, ...] = ()
 
+    @property
+    def uses_masks(self) -> bool:
+        """Whether it is more than a peer: it looks at what a person marked."""
+        return "masks" in self.needs
+
+
+def _on_masks(score: Callable[[ChannelStatistics], np.ndarray]) -> Callable[[Evidence], Scores]:
+    return lambda evidence: {name: score(s) for name, s in evidence.statistics.items()}
+
+
+def _on_tiles(
+    score: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+) -> Callable[[Evidence], Scores]:
+    def scores(evidence: Evidence) -> Scores:
+        pooled = evidence.pooled
+        return {n: score(pooled.means(n), pooled.peaks(n), pooled.labels) for n in pooled.layers}
+
+    return scores
+
+
+def mean_rank(*parts: Callable[[Evidence], Scores]) -> Callable[[Evidence], Scores]:
+    """The mean of the ranks that several criteria give within a layer, in (0, 1].
+
+    Ranks, because an overlap and a separation have no common scale. A channel without evidence
+    (NaN) ranks last.
+    """
+
+    def scores(evidence: Evidence) -> Scores:
+        found = [part(evidence) for part in parts]
+        names = [name for name in found[0] if all(name in one for one in found)]
+        return {name: np.mean([_ranks(one[name]) for one in found], axis=0) for name in names}
+
+    return scores
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    from scipy.stats import rankdata
+
+    if np.isnan(scores).all():
+        return np.full(len(scores), np.nan)
+    return np.asarray(rankdata(np.nan_to_num(scores, nan=-np.inf)) / len(scores))
+
+
+_MASKS, _TILES, _BOTH = frozenset({"masks"}), frozenset({"tiles"}), frozenset({"masks", "tiles"})
+_quantile, _correlation = _on_masks(overlap.quantile_iou), _on_masks(overlap.mask_correlation)
+_evidence, _rank = _on_tiles(class_evidence), _on_masks(overlap.rank_separation)
 
 CRITERIA: Mapping[str, NamedCriterion] = {
     "quantile-iou": NamedCriterion(
-        quantile_iou, f"IoU of the strongest {TOP_SHARE:.1%} of responses with the masks"
+        _quantile, f"IoU of the strongest {TOP_SHARE:.1%} of responses with the masks", _MASKS
     ),
-    "best-iou": NamedCriterion(best_iou, "IoU at each filter's own best threshold"),
+    "photo-iou": NamedCriterion(
+        _on_masks(overlap.photo_mean("quantile-iou")),
+        "the same photo by photo, mean over photos",
+        _MASKS,
+        ("quantile-iou",),
+    ),
+    "best-iou": NamedCriterion(
+        _on_masks(overlap.best_iou), "IoU at each filter's own best threshold", _MASKS
+    ),
+    "truncated-iou": NamedCriterion(
+        _on_masks(overlap.photo_mean("truncated-iou")),
+        "the overlap of the 2021 method, ranked once on the unpruned network",
+        _MASKS,
+        ("truncated-iou",),
+    ),
     "rank": NamedCriterion(
-        rank_separation, "how surely marked pixels answer more strongly than unmarked ones"
+        _rank, "how surely marked pixels answer more strongly than unmarked ones", _MASKS
+    ),
+    "two-sided-rank": NamedCriterion(
+        _on_masks(overlap.two_sided_rank), "the same, or more weakly: silence counts too", _MASKS
+    ),
+    "mask-correlation": NamedCriterion(
+        _correlation, "size of the correlation of response and mask, over all pixels", _MASKS
+    ),
+    "signed-mask-correlation": NamedCriterion(
+        _on_masks(overlap.signed_mask_correlation), "the correlation with its sign", _MASKS
+    ),
+    "mask+class": NamedCriterion(
+        mean_rank(_correlation, _evidence),
+        "mean of the ranks by mask-correlation and class-evidence",
+        _BOTH,
+    ),
+    "iou+class": NamedCriterion(
+        mean_rank(_quantile, _evidence),
+        "mean of the ranks by quantile-iou and class-evidence",
+        _BOTH,
+    ),
+    "mask+iou+class": NamedCriterion(
+        mean_rank(_correlation, _quantile, _evidence),
+        "mean of the ranks by mask-correlation, quantile-iou and class-evidence",
+        _BOTH,
+    ),
+    "class-evidence": NamedCriterion(
+        _evidence, "how surely its mean or maximum tells tiles with the target; no masks", _TILES
+    ),
+    "class-t": NamedCriterion(
+        _on_tiles(class_t), "the same by Welch's t statistic; no masks", _TILES
+    ),
+    "mean-activation": NamedCriterion(
+        _on_tiles(peers.mean_activation), "mean response on tiles; no masks", _TILES
+    ),
+    "random": NamedCriterion(peers.random, "drawn by --seed; no masks"),
+    "l1": NamedCriterion(peers.magnitude(1), "L1 norm of the filter's weights; no masks"),
+    "l2": NamedCriterion(peers.magnitude(2), "L2 norm of the filter's weights; no masks"),
+    "group-l2": NamedCriterion(
+        peers.group_magnitude, "L2 norm over all weights that go with a channel; no masks"
+    ),
+    "fpgm": NamedCriterion(
+        peers.geometric_median, "distance from the layer's other filters; no masks"
+    ),
+    "bn-scale": NamedCriterion(
+        peers.bn_scale, "scale of the batch normalisation that follows; no masks"
+    ),
+    "taylor": NamedCriterion(
+        peers.taylor, "change of the loss without the channel, to first order; no masks", _TILES
+    ),
+    "hessian": NamedCriterion(
+        peers.hessian, "change of the loss by its weights' curvature; no masks", _TILES
     ),
 }
 DEFAULT_CRITERION = "quantile-iou"
+PEERS = tuple(name for name, one in CRITERIA.items() if not one.uses_masks)
 
 
-def criterion(name: str) -> Criterion:
+def criterion(name: str) -> NamedCriterion:
     """The criterion of that name; an unknown one is a `UsageError` that lists the nearest."""
     if name not in CRITERIA:
         raise UsageError(f"no criterion named {name!r}. {nearest_names(name, CRITERIA)}")
-    return CRITERIA[name].score
-
-
-def _above(statistics: ChannelStatistics, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels, and marked pixels, above the threshold that ``share`` of all pixels exceed."""
-    if not 0 < share < 1:
-        raise UsageError(f"top_share must be in (0, 1), got {share}")
-    # From the strongest bin down, leaving out bin 0: what never answers is never strong.
-    total = statistics.total[:, :0:-1]
-    inside = statistics.inside[:, :0:-1]
-    strong = np.cumsum(total, axis=1)
-    wanted = np.minimum(share * statistics.pixels, strong[:, -1])[:, None]
-    taken = np.clip(wanted - (strong - total), 0, total)  # of each bin, how many are strong
-    with np.errstate(invalid="ignore", divide="ignore"):
-        part = np.where(total > 0, taken / total, 0.0)
-    return taken.sum(1), (inside * part).sum(1)
+    return CRITERIA[name]

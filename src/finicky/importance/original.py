@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from finicky.errors import ShapeError, UsageError
+from finicky.importance.by_photo import truncated_iou
 from finicky.importance.chain import Link, links
 from finicky.importance.resize import resize_linear_u8
 from finicky.progress import Progress, silent
@@ -120,26 +121,6 @@ class OriginalScorer:
         if previous is None:
             self._first = score
         return score
-
-
-def truncated_iou(maps: Tensor, masks: Tensor) -> Tensor:
-    """The original's overlap of each channel with the mask, image by image.
-
-    Args:
-        maps: ``(N, C, H, W)`` float, at least 0. Truncated to a byte: below 1 counts as off, and
-            values wrap at 256.
-        masks: ``(N, H, W)`` uint8, resized from 0/255, so grey at the rims.
-
-    Returns:
-        ``(N, C)`` float32: pixels where byte AND mask, bit by bit, is not 0, over pixels where
-        byte OR mask is not 0; 0 where the latter are none.
-    """
-    # By way of int32: float to uint8 of values above 255 is undefined in C.
-    bytes_ = maps.to(torch.int32).to(torch.uint8)
-    masks = masks[:, None]
-    both = (bytes_ & masks).ne(0).sum((2, 3))
-    either = (bytes_ | masks).ne(0).sum((2, 3))
-    return torch.where(either > 0, both / either.clamp(min=1), torch.zeros(()))
 
 
 def best_channels(scores: np.ndarray, count: int) -> Tensor:

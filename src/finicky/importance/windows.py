@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from finicky.classes import ClassTable, MaskClass
 from finicky.data.pairs import Pair, load_pair
 from finicky.importance.statistics import ScoringBatch
 from finicky.masks import IGNORE, target_mask
-from finicky.tiling import starts
+from finicky.tiling import starts, tile_origins
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,97 @@ def scoring_batches(
             waiting.append(window)
     if waiting:
         yield _batch(waiting, targets, preprocessing)
+
+
+@dataclass(frozen=True)
+class TileOptions:
+    """Which labelled tiles show criteria how tiles with and without the target differ.
+
+    Attributes:
+        size: Side of a tile in px; smaller photos give none.
+        per_photo: Tiles of either class taken from a photo at most, spread over it.
+        most: Tiles in all at most, so that memory has a limit.
+        min_coverage: Least share of the target in a tile that shows it; tiles with less, but some,
+            and tiles with pixels to ignore are left out.
+        batch: Tiles in one forward pass at most.
+    """
+
+    size: int = 96
+    per_photo: int = 6
+    most: int = 2048
+    min_coverage: float = 0.01
+    batch: int = 32
+
+
+def tile_batches(
+    pairs: Sequence[Pair],
+    *,
+    classes: ClassTable,
+    targets: Sequence[MaskClass],
+    preprocessing: Preprocessing,
+    options: TileOptions = TileOptions(),
+    groups: Mapping[str, str] | None = None,
+) -> Iterator[ScoringBatch]:
+    """Labelled tiles of the photos, cut on the grid that a sweep cuts them on, batch by batch.
+
+    Where ``most`` would be exceeded, each photo gives fewer.
+
+    Args:
+        pairs: Photos with masks.
+        classes: What the masks' numbers mean.
+        targets: The classes that make a tile a positive one.
+        preprocessing: Of the backbone.
+        options: Which tiles.
+        groups: The group of each photo key; its key where there is none.
+    """
+    waiting: list[tuple[np.ndarray, np.ndarray, int, str]] = []
+    each = max(1, min(options.per_photo, options.most // max(1, 2 * len(pairs))))
+    for pair in pairs:
+        group = (groups or {}).get(pair.key, pair.key)
+        for part in _tiles(*load_pair(pair, classes), targets, options, each):
+            waiting.append((*part, group))
+            if len(waiting) == options.batch:
+                yield _tile_batch(waiting, targets, preprocessing)
+                waiting = []
+    if waiting:
+        yield _tile_batch(waiting, targets, preprocessing)
+
+
+def _tiles(
+    photo: np.ndarray,
+    ids: np.ndarray,
+    targets: Sequence[MaskClass],
+    options: TileOptions,
+    each: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    side = options.size
+    wanted = target_mask(ids, targets)
+    found: dict[int, list[tuple[slice, slice]]] = {0: [], 1: []}
+    for x, y in tile_origins(ids.shape[1], ids.shape[0], side, side):
+        part = slice(y, y + side), slice(x, x + side)
+        coverage = wanted[part].mean()
+        if coverage >= options.min_coverage and coverage > 0:
+            found[1].append(part)
+        elif coverage == 0 and not (ids[part] == IGNORE).any():
+            found[0].append(part)
+    for label, parts in found.items():
+        step = max(1.0, len(parts) / each)
+        for number in range(min(each, len(parts))):
+            part = parts[int(number * step)]
+            yield photo[part], ids[part], label
+
+
+def _tile_batch(
+    tiles: list[tuple[np.ndarray, np.ndarray, int, str]],
+    targets: Sequence[MaskClass],
+    preprocessing: Preprocessing,
+) -> ScoringBatch:
+    batch = _batch([(photo, ids) for photo, ids, _, _ in tiles], targets, preprocessing)
+    return replace(
+        batch,
+        labels=tuple(label for _, _, label, _ in tiles),
+        groups=tuple(group for *_, group in tiles),
+    )
 
 
 def _windows(

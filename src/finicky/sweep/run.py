@@ -11,6 +11,7 @@ import torch
 
 from finicky.backbones import Backbone, load_backbone
 from finicky.files import atomic_path, write_json
+from finicky.importance import TileOptions
 from finicky.progress import Progress, silent, titled
 from finicky.project import Project
 from finicky.ranking import Ranking, check_method, rank, unpruned_plan
@@ -153,6 +154,8 @@ def _rank(
         method=settings.method,
         criterion_name=settings.criterion,
         round_to=settings.round_to,
+        tiles=TileOptions(size=settings.tile, min_coverage=settings.min_coverage),
+        seed=settings.seed,
         progress=progress,
     )
     if ranking.scores:  # the original method has none of the unpruned network

@@ -33,13 +33,8 @@ class BestFilters:
         classes: ClassTable,
         targets: Sequence[MaskClass],
     ) -> None:
-        from finicky.importance import (
-            DEFAULT_CRITERION,
-            collect,
-            criterion,
-            find_taps,
-            scoring_batches,
-        )
+        from finicky.importance import collect, find_taps, scoring_batches
+        from finicky.importance.overlap import quantile_iou
 
         self._backbone = backbone
         found = find_taps(backbone.module, max(64, backbone.min_size))
@@ -47,11 +42,10 @@ class BestFilters:
         batches = scoring_batches(
             pairs, classes=classes, targets=targets, preprocessing=backbone.preprocessing
         )
-        score = criterion(DEFAULT_CRITERION)
         ranked = [
             (float(value), name, channel)
             for name, statistics in collect(backbone.module, taps, batches).items()
-            for channel, value in enumerate(np.nan_to_num(score(statistics)))
+            for channel, value in enumerate(np.nan_to_num(quantile_iou(statistics)))
         ]
         self.chosen = [(n, c) for _, n, c in sorted(ranked, reverse=True)[:FILTERS]]
         self._taps = {name: taps[name] for name in dict.fromkeys(n for n, _ in self.chosen)}
