@@ -147,11 +147,11 @@ def cut_and_export(name: str, data: Path, folder: Path) -> list[dict[str, Any]]:
     backbone = load_backbone(name, weights="random")
     size = max(SIZE, backbone.min_size)
     pairs = find_pairs(data / "images", data / "masks").pairs
-    tiles = crops([pair.photo for pair in pairs[:32]], size)
+    tiles = crops([pair.photo for pair in pairs[:TILES]], size)
     inputs = backbone.preprocessing(torch.from_numpy(tiles))
     enliven(backbone.whole, inputs)
     targets = DEFAULT_CLASSES.targets(None)
-    ranking = rank(backbone, pairs[:2], classes=DEFAULT_CLASSES, targets=targets)
+    ranking = rank(backbone, pairs[:1], classes=DEFAULT_CLASSES, targets=targets)
     before = count(backbone.whole, size)
     kept, answers, results = [], [], []
     for ratio in RATIOS:
@@ -281,8 +281,8 @@ def restored_answers(folder: Path, tiles) -> dict[str, str]:  # type: ignore[no-
 def classifier(backbone, inputs):  # type: ignore[no-untyped-def]
     """With a drawn head whose largest logit on the tiles is 2.
 
-    No bias: were the mean taken off, a network whose answers hardly vary, as one cut to a tenth and
-    not trained since, would have its rounding errors multiplied.
+    No bias, and weights of one sign: were the mean taken off, or did large terms cancel, rounding
+    errors would be multiplied, and the figure would tell of the head, not of the network.
     """
     import numpy as np
     import torch
@@ -292,7 +292,7 @@ def classifier(backbone, inputs):  # type: ignore[no-untyped-def]
 
     with torch.inference_mode():
         vectors = Features("mean+max")(backbone.module(inputs)).double().numpy()
-    weight = np.random.default_rng(0).normal(size=vectors.shape[1])
+    weight = np.abs(np.random.default_rng(0).normal(size=vectors.shape[1]))
     logits = vectors @ weight
     scale = 2 / max(np.abs(logits).max(), 1e-30)
     head = LogisticHead(np.float32(weight * scale), 0.0, 1.0, 0.0)

@@ -302,7 +302,13 @@ def _torchvision_card(name: str) -> _Card:
 
 
 def _timm_create(name: str, classes: int) -> nn.Module:
-    return _timm().create_model(name, pretrained=False, num_classes=classes)
+    network: nn.Module = _timm().create_model(name, pretrained=False, num_classes=classes)
+    for layer in network.modules():
+        if type(layer).__name__ == "BlurPool2d" and getattr(layer, "channels", None):
+            # One filter for all channels, instead of as many copies as the uncut map has.
+            setattr(layer, "channels", None)  # noqa: B010
+            layer.filt = layer.filt[:1].clone()  # type: ignore[index]
+    return network
 
 
 def _timm_card(name: str) -> _Card:

@@ -94,6 +94,8 @@ def prune(
         f"MACs to {model.after.macs / model.before.macs:.1%}"
     )
     print(f"wrote {out / 'plan.json'} and {out / 'model.safetensors'}")
+    if model.backbone.head is not None:
+        print("its own classifier, cut to match, lies beside them")
 
 
 def evidence_line(evidence: UsablePairs, targets: Sequence[MaskClass]) -> str:

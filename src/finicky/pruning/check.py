@@ -87,7 +87,7 @@ def check_equivalent(
         size: Side of the trial input in px.
     """
     inputs = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    dark = nn.Sequential(*deepcopy(list(parts)))
+    dark = nn.Sequential(*deepcopy(list(parts))).eval()
     prefixes = ("features.", "head.") if len(parts) == 2 else ("",)
     names = {
         f"{p}{n}": m

@@ -92,7 +92,7 @@ def _cut(
     """Features, and their head if there is one, with only the kept channels."""
     before = _state(parts)
     copies = deepcopy(parts)
-    whole = Whole(*copies) if len(copies) == 2 else copies[0]
+    whole = freeze(Whole(*copies) if len(copies) == 2 else copies[0])
     prefix = "features." if len(copies) == 2 else ""
     named = {f"{prefix}{name}": channels for name, channels in keep.items()}
     shape = _answer(whole, size).shape
