@@ -18,6 +18,7 @@ from pathlib import Path
 
 from finicky.importance import CRITERIA
 from finicky.project import Project
+from finicky.report.criteria import write_comparison
 from finicky.sweep import SweepSettings
 from finicky.sweep.compare import METHODS, CompareSettings, compare
 
@@ -53,6 +54,7 @@ def main() -> None:
     )
     start = time.monotonic()
     rows = compare(Project.open(options.data), options.out, settings)
+    write_comparison(options.out, settings, rows)
     print(f"{len(rows)} cells, {time.monotonic() - start:.0f} s", file=sys.stderr)
 
 

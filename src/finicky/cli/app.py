@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from finicky._version import __version__
-from finicky.cli import backbones, demo, labeling, projects, pruning, runs, stages, surfaces
+from finicky.cli import (
+    backbones,
+    comparing,
+    demo,
+    labeling,
+    projects,
+    pruning,
+    runs,
+    stages,
+    surfaces,
+)
 from finicky.errors import FinickyError
 
 app = typer.Typer(
@@ -22,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (demo, projects, labeling, pruning, runs, stages, backbones, surfaces):
+for group in (demo, projects, labeling, pruning, runs, comparing, stages, backbones, surfaces):
     group.register(app)
 
 

@@ -13,7 +13,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from finicky.backbones import Backbone, load_backbone
 from finicky.errors import DataError, UsageError
 from finicky.evaluation import score_predictions
 from finicky.files import read_json, sha256_bytes, write_json, write_text
-from finicky.importance import CRITERIA, TileOptions, criterion
+from finicky.importance import CRITERIA, DEFAULT_CRITERION, TileOptions, criterion
 from finicky.progress import Progress, silent, titled
 from finicky.project import Project
 from finicky.pruning import PruningPlan, count, cut, find_groups, plan_from_scores
@@ -63,6 +63,7 @@ class CompareSettings:
         keep_ratios: In (0, 1).
         seeds: Each another division into training and validation, and other draws.
         validation_only: Leave the test photographs alone.
+        reference: The criterion that differences are taken against.
     """
 
     sweep: SweepSettings = SweepSettings(round_to=1, head_seeds=1)
@@ -70,6 +71,7 @@ class CompareSettings:
     keep_ratios: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
     seeds: tuple[int, ...] = (0, 1, 2)
     validation_only: bool = False
+    reference: str = DEFAULT_CRITERION
 
     def __post_init__(self) -> None:
         for name in self.criteria:
@@ -298,8 +300,3 @@ def read_answers(out: Path, name: str, ratio: float, seed: int) -> dict[str, np.
     if "answers" not in value:
         raise DataError(f"{out} was made on validation only: it has no answers on the test photos")
     return {key: np.asarray(found) for key, found in value["answers"].items()}
-
-
-def as_json(settings: CompareSettings) -> dict[str, Any]:
-    """A plain value for JSON."""
-    return asdict(settings)
