@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from finicky.backbones import Backbone, load_backbone
 from finicky.errors import FinickyError
 from finicky.export import Classifier, check_parity, export_onnx, read_metadata
-from finicky.training import Features, LogisticHead
+from finicky.training import Features, LogisticHead, PixelHead
 from support import require_shipped_weights
 
 SIZE = 64
@@ -114,6 +114,30 @@ def test_foreign_file_has_no_metadata_of_ours(tmp_path: Path) -> None:
     onnx.save(onnx.helper.make_model(graph), tmp_path / "other.onnx")
     with pytest.raises(FinickyError, match="not one of our exports"):
         read_metadata(tmp_path / "other.onnx")
+
+
+def test_map_of_a_pale_tile_survives_how_a_runtime_sums(tmp_path: Path) -> None:
+    """Hardly any contrast on a bright ground: digits lost in the tile's mean would show."""
+    backbone = load_backbone("alexnet", weights="random")
+    tiles = np.random.default_rng(0).integers(249, 252, (8, 96, 96, 3), dtype=np.uint8)
+    one = np.ones(1, np.float32)
+    weight = np.zeros((1, 7), np.float32)
+    weight[0, -1] = 3
+    pixels = PixelHead(("(photo)",), (weight,), 5 * one, one, -5.0, 96, 96)
+    head = _head(backbone, "mean", tiles)
+    path = tmp_path / "model.onnx"
+    export_onnx(
+        Classifier(backbone, "mean", head, pixels),
+        path,
+        size=96,
+        class_names=("not crack", "crack"),
+        tiles=tiles,
+        metadata={},
+        tolerance=1.0,
+    )
+    parity = check_parity(Classifier(backbone, "mean", head, pixels), path, tiles)
+    assert parity.map_difference is not None
+    assert parity.map_difference <= 1e-5
 
 
 def _classifier(backbone: Backbone, kind: str) -> tuple[Classifier, np.ndarray]:

@@ -154,9 +154,11 @@ def contrast(inputs: Tensor, cells: int) -> Tensor:
         cells: Side of the grid.
     """
     grey = inputs.mean(1, keepdim=True)
-    mean = grey.mean((2, 3), keepdim=True)
-    grey = grey - mean
-    spread = (grey * grey).mean((2, 3), keepdim=True).sqrt() + 1e-3
+    grey = grey - _mean(grey)
+    # Once more: ONNX Runtime sums a tile's large numbers one after the other, and what is lost
+    # showed as 1e-4 in the map of a tile with little contrast.
+    grey = grey - _mean(grey)
+    spread = _mean(grey * grey).sqrt() + 1e-3
     sharp = {side: _box(grey, side) for side in _BLURS}
     around = {side: _box(grey, side) for side in _SURROUNDINGS}
     found = [around[wide] - sharp[narrow] for wide in _SURROUNDINGS for narrow in _BLURS]
@@ -167,6 +169,10 @@ def contrast(inputs: Tensor, cells: int) -> Tensor:
     if maps.shape[2] != cells:
         maps = F.interpolate(maps, (cells, cells), mode="bilinear")
     return maps
+
+
+def _mean(maps: Tensor) -> Tensor:
+    return maps.mean(3, keepdim=True).mean(2, keepdim=True)
 
 
 def _box(maps: Tensor, side: int) -> Tensor:
