@@ -20,7 +20,7 @@ FLOORS = (
     ("errors", "_version"),
     ("files", "classes", "progress", "tiling", "images", "spool", "web"),
     ("masks", "timing"),
-    ("project",),
+    ("project", "edge"),
     ("data",),
     ("backbones",),
     ("pruning",),
@@ -97,6 +97,7 @@ def test_the_documented_floors_are_these() -> None:
         "finicky.data.pairs",
         "finicky.data.tiles",
         "finicky.data.folders",
+        "finicky.edge",
     ],
 )
 def test_light_rooms_import_nothing_heavy(module: str) -> None:

@@ -14,6 +14,7 @@ from finicky._version import __version__
 if TYPE_CHECKING:
     from finicky.backbones import Backbone, load_backbone
     from finicky.data.surfaces import make_surface, write_surfaces
+    from finicky.edge import Bundle, open_bundle
     from finicky.errors import FinickyError
     from finicky.importance import MaskImportance
     from finicky.project import Project
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Backbone": "finicky.backbones",
+    "Bundle": "finicky.edge",
     "FinickyError": "finicky.errors",
     "Project": "finicky.project",
     "MaskImportance": "finicky.importance",
@@ -30,6 +32,7 @@ _HOMES = {
     "load": "finicky.pruned",
     "load_backbone": "finicky.backbones",
     "make_surface": "finicky.data.surfaces",
+    "open_bundle": "finicky.edge",
     "prune": "finicky.pruned",
     "run_sweep": "finicky.sweep",
     "score_filters": "finicky.pruned",
@@ -38,6 +41,7 @@ _HOMES = {
 
 __all__ = [
     "Backbone",
+    "Bundle",
     "FinickyError",
     "MaskImportance",
     "Project",
@@ -47,6 +51,7 @@ __all__ = [
     "load",
     "load_backbone",
     "make_surface",
+    "open_bundle",
     "prune",
     "run_sweep",
     "score_filters",
