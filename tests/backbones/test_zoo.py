@@ -65,6 +65,17 @@ def test_heads_for_training_only_are_left_out() -> None:
     assert not [name for name in names if "aux" in name]
 
 
+def test_standardised_weights_are_folded_and_answer_the_same(tmp_path: Path) -> None:
+    source = zoo.fresh("timm:nf_resnet26", 5).eval()
+    enliven(source, SIZE)
+    torch.save(source.state_dict(), tmp_path / "x.pth")
+    found = load_backbone("timm:nf_resnet26", weights=tmp_path / "x.pth")
+    x = torch.rand(2, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        torch.testing.assert_close(found.whole(x), source(x), rtol=1e-4, atol=1e-4)
+    assert {type(c) for c in convolutions(found.module, SIZE).values()} == {nn.Conv2d}
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

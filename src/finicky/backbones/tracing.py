@@ -85,6 +85,39 @@ def trace_network(network: nn.Module, example: Tensor) -> fx.GraphModule:
     return traced
 
 
+def fold_standardised(network: nn.Module) -> None:
+    """Convolutions that standardise their weights in every pass become plain ones, in place.
+
+    As long as nothing is trained the standardised weights are fixed. Cut before they are folded,
+    they would be standardised over fewer inputs, to other numbers.
+    """
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer).__name__ in ("StdConv2d", "ScaledStdConv2d"):
+                setattr(parent, name, _folded(layer))
+
+
+def _folded(layer: Any) -> nn.Conv2d:
+    plain = nn.Conv2d(
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+        layer.bias is not None,
+    )
+    gain = (layer.gain * layer.scale).view(-1) if hasattr(layer, "gain") else None
+    rows = layer.weight.reshape(1, layer.out_channels, -1)
+    with torch.no_grad():
+        new = F.batch_norm(rows, None, None, weight=gain, training=True, momentum=0, eps=layer.eps)
+        plain.weight.copy_(new.reshape_as(layer.weight))
+        if plain.bias is not None:
+            plain.bias.copy_(layer.bias)
+    return plain.eval()
+
+
 class _Tracer(fx.Tracer):
     """Looks into every layer but those with weights of their own, and ``whole``."""
 

@@ -24,7 +24,7 @@ from finicky.backbones.backbone import (
 )
 from finicky.backbones.blueprint import Blueprint, Built
 from finicky.backbones.split import split_network
-from finicky.backbones.tracing import trace_network
+from finicky.backbones.tracing import fold_standardised, trace_network
 from finicky.errors import (
     DataError,
     MissingDependencyError,
@@ -121,6 +121,7 @@ def build(blueprint: Blueprint) -> Built:
 def split_zoo(network: nn.Module, name: str) -> Built:
     """Trace a classifier and split it; auxiliary heads, used in training only, are left out."""
     example = torch.zeros(1, 3, _EXAMPLE_SIZE, _EXAMPLE_SIZE)
+    fold_standardised(network)
     try:
         features, head = split_network(trace_network(network.eval(), example), example)
     except UnsupportedModelError as error:

@@ -195,7 +195,8 @@ def _entangled(graph: tp.DependencyGraph, raw: tp.Group) -> np.ndarray:
     def taken(slot: int) -> np.ndarray:
         alone = graph.get_pruning_group(root, prune, [slot])
         same = (i.idxs for i in alone if i.dep.target.module is root and i.dep.handler == prune)
-        return np.unique([int(index) for indices in same for index in indices])
+        found = np.unique([int(index) for indices in same for index in indices])
+        return found[found < size]
 
     if len(taken(0)) == len(taken(size // 2)) == 1:
         return leader
@@ -218,6 +219,7 @@ def _group(
     layers = dict(module.named_modules())
     whole = _why_whole(raw)
     members = [] if whole else _members(raw, names)
+    _check_members(members, layers, len(raw[0].idxs))
     makers = members or _whole_members(raw, names)
     producers = {
         m.layer: Producer(m.layer, order[m.layer], m.channels, m.slots, layers[m.layer] in pooled)
@@ -255,6 +257,20 @@ def _members(raw: tp.Group, names: Mapping[object, str]) -> list[Member]:
         slots = np.asarray(item.root_idxs, dtype=np.int64)
         found.setdefault((names[layer], side), Member(names[layer], side, channels, slots))
     return list(found.values())
+
+
+def _check_members(members: list[Member], layers: Mapping[str, nn.Module], size: int) -> None:
+    """Refuse what torch-pruning miscounted, as it does behind some splits of a map."""
+    for member in members:
+        layer = layers.get(member.layer)
+        if not isinstance(layer, nn.Conv2d):
+            continue
+        length = layer.in_channels if member.side == "in" else layer.out_channels
+        if member.channels.max() >= length or member.slots.max() >= size:
+            raise UnsupportedModelError(
+                f"torch-pruning miscounts the channels of {member.layer}: this network cannot be "
+                "pruned safely"
+            )
 
 
 def _whole_members(raw: tp.Group, names: Mapping[object, str]) -> list[Member]:
