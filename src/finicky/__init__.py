@@ -14,7 +14,7 @@ from finicky._version import __version__
 if TYPE_CHECKING:
     from finicky.backbones import Backbone, load_backbone
     from finicky.data.surfaces import make_surface, write_surfaces
-    from finicky.edge import Bundle, open_bundle
+    from finicky.edge import Bundle, open_bundle, predict
     from finicky.errors import FinickyError
     from finicky.importance import MaskImportance
     from finicky.project import Project
@@ -33,6 +33,7 @@ _HOMES = {
     "load_backbone": "finicky.backbones",
     "make_surface": "finicky.data.surfaces",
     "open_bundle": "finicky.edge",
+    "predict": "finicky.edge",
     "prune": "finicky.pruned",
     "run_sweep": "finicky.sweep",
     "score_filters": "finicky.pruned",
@@ -52,6 +53,7 @@ __all__ = [
     "load_backbone",
     "make_surface",
     "open_bundle",
+    "predict",
     "prune",
     "run_sweep",
     "score_filters",

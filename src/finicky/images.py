@@ -101,7 +101,7 @@ def image_size(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     with opened_image(path, max_pixels=max_pixels) as image:
         width, height = image.size
         # A TIFF already reports its size upright.
-        turned = image.format != "TIFF" and _orientation(image) >= 5
+        turned = image.format != "TIFF" and orientation(image) >= 5
         return (height, width) if turned else (width, height)
 
 
@@ -190,7 +190,7 @@ def upright(image: Image.Image, values: np.ndarray) -> np.ndarray:
 
     A TIFF is turned by Pillow as it is decoded and then has no orientation any more.
     """
-    turn = _UPRIGHT.get(_orientation(image))
+    turn = _UPRIGHT.get(orientation(image))
     return values if turn is None else turn(values)
 
 
@@ -200,7 +200,8 @@ def printable(path: Path) -> str:
     return text if text.isprintable() else repr(text)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8; anything else counts as 1."""
     try:
         # PNG's own getexif() decodes the whole image in case metadata follows the pixels.
         early = image.format == "PNG" and not _has_late_metadata(image)
@@ -230,16 +231,17 @@ def _has_late_metadata(image: Image.Image) -> bool:
 
 def _as_rgb(image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":
-        return np.repeat(_eight_bits(image)[..., None], 3, axis=2)
+        return np.repeat(eight_bits(image)[..., None], 3, axis=2)
     width, height = image.size
     rgb = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, _STRIP):
         strip = image.crop((0, top, width, min(top + _STRIP, height)))
-        rgb[top : top + _STRIP] = np.asarray(_strip_as_rgb(strip))
+        rgb[top : top + _STRIP] = np.asarray(strip_as_rgb(strip))
     return rgb
 
 
-def _strip_as_rgb(strip: Image.Image) -> Image.Image:
+def strip_as_rgb(strip: Image.Image) -> Image.Image:
+    """Part of a decoded image as RGB, transparency on white; not for more than 8 bits."""
     if strip.mode == "LAB":
         return _lab_to_rgb(strip)
     if strip.has_transparency_data:
@@ -249,7 +251,8 @@ def _strip_as_rgb(strip: Image.Image) -> Image.Image:
     return strip.convert("RGB")
 
 
-def _eight_bits(image: Image.Image) -> np.ndarray:
+def eight_bits(image: Image.Image) -> np.ndarray:
+    """A decoded image of integers or floats as ``(H, W)`` uint8, scaled as `read_image` says."""
     values = np.asarray(image)
     if not np.isfinite(values).all():
         raise ValueError("it holds NaN or infinite values")

@@ -14,6 +14,7 @@ from finicky.cli import (
     comparing,
     demo,
     labeling,
+    predict,
     projects,
     pruning,
     runs,
@@ -32,7 +33,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (demo, projects, labeling, pruning, runs, comparing, stages, backbones, surfaces):
+for group in (
+    demo,
+    projects,
+    labeling,
+    pruning,
+    runs,
+    comparing,
+    predict,
+    stages,
+    backbones,
+    surfaces,
+):
     group.register(app)
 
 

@@ -1,5 +1,20 @@
 """What runs on the device: needs numpy, Pillow and onnxruntime only."""
 
 from finicky.edge.bundle import Bundle, Session, Target, Thresholds, open_bundle
+from finicky.edge.inspect import Inspected, InspectSettings, inspect_photo, rule_for
+from finicky.edge.inspection import PredictResult, PredictSettings, predict
 
-__all__ = ["Bundle", "Session", "Target", "Thresholds", "open_bundle"]
+__all__ = [
+    "Bundle",
+    "InspectSettings",
+    "Inspected",
+    "PredictResult",
+    "PredictSettings",
+    "Session",
+    "Target",
+    "Thresholds",
+    "inspect_photo",
+    "open_bundle",
+    "predict",
+    "rule_for",
+]
