@@ -87,8 +87,9 @@ def predict(
     """
     from finicky.edge import open_bundle
     from finicky.edge.inspect import InspectSettings
-    from finicky.edge.inspection import PredictSettings, predict
+    from finicky.edge.inspection import predict
     from finicky.edge.results import TableStyle
+    from finicky.edge.worker import PredictSettings
     from finicky.errors import UsageError
 
     if fast and overlap is not None:

@@ -2,7 +2,8 @@
 
 from finicky.edge.bundle import Bundle, Session, Target, Thresholds, open_bundle
 from finicky.edge.inspect import Inspected, InspectSettings, inspect_photo, rule_for
-from finicky.edge.inspection import PredictResult, PredictSettings, predict
+from finicky.edge.inspection import PredictResult, predict
+from finicky.edge.worker import PredictSettings
 
 __all__ = [
     "Bundle",
