@@ -76,6 +76,10 @@ class PredictResult:
         return self.failed > 0 and (self.ok == 0 or self.failed > share * total)
 
 
+def untold(estimate: Estimate) -> None:
+    """The default listener: nobody."""
+
+
 def predict(
     bundle: Bundle | str | Path,
     photos: str | Path | Sequence[str | Path],
@@ -83,7 +87,7 @@ def predict(
     settings: PredictSettings = PredictSettings(),
     *,
     progress: Progress = silent,
-    announce: Callable[[Estimate], None] = lambda _: None,
+    announce: Callable[[Estimate], None] = untold,
 ) -> PredictResult:
     """Inspect photos and write tables, overlays, masks, outlines and a report.
 
