@@ -437,3 +437,51 @@ def test_an_alligator_crack_is_saved_pixel_by_pixel(chromium: Any, served: Serve
     np.testing.assert_array_equal(bench.stored() == 1, largest)
     assert (bench.stored() == 2).sum() == np.sort(sizes)[-2]
     bench.close()
+
+
+def test_a_crack_through_a_stain_is_two_regions(bench: Bench) -> None:
+    """And a stray pixel of a third class goes with what it lies in."""
+    found = bench.page.evaluate(
+        """async () => {
+          const { Candidates } = await import("/static/region.js");
+          const box = { x: 5, y: 7, width: 20, height: 10 };
+          const score = new Uint8Array(200), classes = new Uint8Array(200).fill(1);
+          for (let x = 0; x < 20; x++) score[5 * 20 + x] = 255;
+          for (let y = 2; y < 9; y++) {
+            for (let i = y * 20 + 8; i < y * 20 + 14 && y !== 5; i++) {
+              [score[i], classes[i]] = [255, 3];
+            }
+          }
+          classes[3 * 20 + 9] = 2;
+          const regions = new Candidates(box, score, 100, classes).find();
+          return regions.map(({ value, size, x0, y0, x1, y1 }) => [value, size, x0, y0, x1, y1]);
+        }"""
+    )
+    assert found == [[3, 36, 8, 2, 14, 9], [1, 20, 0, 5, 20, 6]]
+
+
+def test_a_proposal_can_be_drawn_over(bench: Bench) -> None:
+    """Alt+drag: what is proposed near the stroke goes, the stroke itself is what Enter marks."""
+    page = bench.page
+    page.evaluate(
+        """async () => {
+          const { api } = await import("/static/api.js");
+          const score = new Uint8Array(200 * 120), classes = new Uint8Array(score.length).fill(1);
+          score.fill(255, 60 * 200 + 10, 60 * 200 + 190);
+          api.proposals = async () => ({ ready: true, text: "" });
+          api.proposal = async () => ({ score, classes });
+          labeler.propose();
+        }"""
+    )
+    bench.until("labeler.assist.candidates")
+    page.evaluate("labeler.panel.setSize(1)")
+    page.keyboard.down("Alt")
+    bench.drag((100, 63), (189, 63))
+    page.keyboard.up("Alt")
+    page.keyboard.press("Enter")
+    bench.saved()
+    ids = bench.stored()
+    assert ids[60, 10:90].all()
+    assert not ids[60, 100:190].any()
+    assert ids[63, 101:189].all()
+    assert ids.sum() < 100 + 3 * 90

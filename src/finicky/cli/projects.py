@@ -32,7 +32,8 @@ def init(
     print(f"made {made.root / 'finicky.toml'}")
     print(f"photos: {made.photos}")
     print(f"masks go to: {made.masks}, each under its photo's name with .png added")
-    print(f"then: finicky run {made.root}")
+    marked = made.masks.is_dir() and any(made.masks.iterdir())
+    print(f"then: finicky {'run' if marked else 'label'} {made.root}")
 
 
 def tiles(

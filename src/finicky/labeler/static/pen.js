@@ -4,7 +4,7 @@
 import { capsule, thinLine } from "/static/geometry.js";
 import { localScore } from "/static/region.js";
 
-const REACH = 360; // px around the last click that a line can get to
+const REACH = 240; // px around the last click that a line can get to
 const SNAP = 4; // px around a click in which the darkest place counts
 const SIDE = 41; // px around a pixel that it is compared with
 const DEAR = 40; // what a pixel costs that is no darker than its surroundings; the darkest cost 1

@@ -43,7 +43,7 @@ export class Candidates {
   find() {
     if (this.regions) return this.regions;
     const all = components(this.bits, this.box.width, this.box.height);
-    this.regions = all.filter((region) => region.size >= this.smallest).flatMap((region) => this.byClass(region));
+    this.regions = all.filter((region) => region.size >= this.smallest).flatMap((region) => this.byClass(region)).sort((a, b) => b.size - a.size);
     for (const region of all) {
       if (region.size >= this.smallest) continue;
       this.each(region, (y, x0, x1) => this.bits.fill(0, y * this.box.width + x0, y * this.box.width + x1));
