@@ -223,3 +223,17 @@ def _tells_apart(sure: np.ndarray, labels: np.ndarray) -> None:
     for number, least in ((1, 0.5), (3, 0.7)):
         mine, wanted = found & (likeliest == number), labels == number
         assert (mine & wanted).sum() / (mine | wanted).sum() > least
+
+
+def test_rare_classes_count_as_much_as_common_ones() -> None:
+    """A hundred times more pixels of one class must not teach that everything is that class."""
+    torch = pytest.importorskip("torch")
+    from finicky.labeler.proposals.network import _loss
+
+    labels = torch.full((1, 10, 20), 2)
+    labels[0, 0, :2] = 1
+    calls_all_common = torch.zeros((1, 3, 10, 20))
+    calls_all_common[:, 2] = 3
+    calls_half = torch.zeros((1, 3, 10, 20))
+    calls_half[:, 1:] = 3
+    assert _loss(calls_all_common, labels) > _loss(calls_half, labels)

@@ -148,13 +148,25 @@ class _Exercise:
 
 
 def _loss(answers: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy, and the Dice loss (Milletari et al. 2016) of marked against unmarked."""
-    entropy = F.cross_entropy(answers, labels, ignore_index=_UNKNOWN, reduction="sum")
-    known = labels != _UNKNOWN
-    marked = ((labels > 0) & known).float()
-    sure = (1 - answers.softmax(1)[:, 0]) * known
+    """Marked against unmarked, and which class, each on its own.
+
+    Cross-entropy and the Dice loss (Milletari et al. 2016) of marked against unmarked; for marked
+    pixels the cross-entropy of the classes, each of which counts the same: a stain has a hundred
+    times the pixels of a crack.
+    """
+    known, marked = labels != _UNKNOWN, labels > 0
+    whole = answers.logsumexp(1)
+    surely = torch.where(marked, answers[:, 1:].logsumexp(1), answers[:, 0]) - whole
+    entropy = -(surely * known).sum() / known.sum().clamp(min=1)
+    sure = (1 - (answers[:, 0] - whole).exp()) * known
     dice = 1 - (2 * (sure * marked).sum() + 1) / ((sure + marked).sum() + 1)
-    return entropy / known.sum().clamp(min=1) + dice / 2
+    loss = entropy + dice / 2
+    if answers.shape[1] > 2 and marked.any():
+        counts = torch.bincount(labels[marked] - 1, minlength=answers.shape[1] - 1)
+        weights = (counts > 0) / counts.clamp(min=1)
+        which = torch.where(marked, labels - 1, _UNKNOWN)
+        loss = loss + F.cross_entropy(answers[:, 1:], which, weights, ignore_index=_UNKNOWN)
+    return loss
 
 
 class _Net(nn.Module):
