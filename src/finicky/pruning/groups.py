@@ -21,6 +21,8 @@ from finicky.pruning.dependencies import goes_by_whole_groups, is_grouped, trace
 
 # Larger than any stride of a classifier: a map that is one pixel here was pooled.
 _LARGE = 224
+# Slots times layers of a group that are looked at one by one: half a minute, not half an hour.
+_MOST_PROBES = 20_000
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,11 @@ def _entangled(graph: tp.DependencyGraph, raw: tp.Group) -> np.ndarray:
 
     if len(taken(0)) == len(taken(size // 2)) == 1:
         return leader
+    if size * len(raw) > _MOST_PROBES:
+        raise UnsupportedModelError(
+            f"the channels that {raw[0].dep.target.name.split()[0]} makes are tied to each other "
+            "across too many layers: this network cannot be pruned safely"
+        )
     for slot in range(size):
         if leader[slot] == slot:
             tied = np.isin(leader, leader[taken(slot)])
