@@ -364,7 +364,7 @@ def table(rows: list[dict[str, str]]) -> str:
         "machine that others were using: a rough figure, and ratios far above that of the MACs are "
         "not the network's. The rows were measured over an hour in which the code was mended "
         "(LayerNorm, blurring, standardised weights, refusals), and again where that concerned "
-        "them; the first ones, about twenty, had heads of both signs, which is the harder comparison.",
+        "them; the first ones, about twenty, had heads of both signs, which is harder.",
         "",
         "What failed is a defect to mend: `rexnet_100` is traced for longer than anybody waits.",
         "",
