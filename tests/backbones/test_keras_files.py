@@ -16,6 +16,7 @@ from finicky.backbones.backbone import CAFFE_BGR, PREPROCESSINGS
 from finicky.backbones.keras.layers import Concatenate
 from finicky.backbones.keras.reader import read_whole
 from finicky.errors import DataError, UnsupportedModelError
+from finicky.importance.chain import links
 from finicky.pruning import cut_backbone, find_groups, plan_from_scores, restore, save_pruned
 
 FILES = Path(__file__).parent / "keras_files"
@@ -102,6 +103,13 @@ def test_the_published_network_is_cut_further(reference: Path, tmp_path: Path) -
     again, _ = restore(tmp_path)
     x = torch.rand(1, 3, 224, 224)
     assert torch.equal(again.module(x), small.module(x))
+
+
+def test_a_chain_is_a_chain_for_the_2021_method(reference: Path) -> None:
+    assert [link.name for link in links(load_backbone(reference / PUBLISHED).module)] == [
+        *("conv2d_127", "conv2d_129", "conv2d_131", "conv2d_133", "conv2d_135")
+    ]
+    assert isinstance(load_backbone(FILES / "residual.keras3.h5").module, fx.GraphModule)
 
 
 def test_cutting_before_a_flattened_map_cuts_the_right_rows() -> None:

@@ -28,7 +28,7 @@ LOOKS: dict[str, str] = {
     "onnx": "finicky.backbones.onnx_look:look",
 }
 
-CPU_S = 10
+CPU_S = 8
 MEMORY_BYTES = 2 << 30
 _WALL_S = 60
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from finicky.backbones.keras.assembly import assemble
 from finicky.backbones.keras.document import Document, open_document
 from finicky.backbones.keras.layers import GlobalMax, Reorder
 from finicky.backbones.keras.network import flatten
-from finicky.backbones.keras.recipe import Recipe
+from finicky.backbones.keras.recipe import USUAL_SIZE, Recipe
 from finicky.backbones.keras.translate import KNOWN, translate
 from finicky.backbones.keras.translation import Translation
 from finicky.backbones.keras.weights import place_arrays, tensors
@@ -86,9 +87,26 @@ def _read(document: Document) -> tuple[Recipe, fx.GraphModule, Translation]:
 
 
 def _split(recipe: Recipe, graph: fx.GraphModule) -> tuple[nn.Module, nn.Module | None]:
-    example = torch.zeros(1, 3, *recipe.size)
-    features, head = split_network(_without_pooling(graph.eval()), example)
-    return freeze(features), None if head is None else freeze(head)
+    graph = _without_pooling(graph.eval())
+    # Made for small photos, the last maps are single pixels, which are no maps; most networks
+    # take larger ones too.
+    large = max(*recipe.size, USUAL_SIZE)
+    size = (large, large) if _runs(graph, large) else recipe.size
+    features, head = split_network(graph, torch.zeros(1, 3, *size))
+    return freeze(_as_chain(features)), None if head is None else freeze(head)
+
+
+def _as_chain(features: nn.Module) -> nn.Module:
+    """Layers in a row as `nn.Sequential`, which is what ``--method original`` knows."""
+    assert isinstance(features, fx.GraphModule)
+    before, *nodes = features.graph.nodes
+    chain: OrderedDict[str, nn.Module] = OrderedDict()
+    for node in nodes[:-1]:
+        if node.op != "call_module" or node.args != (before,) or str(node.target) in chain:
+            return features
+        chain[str(node.target)] = features.get_submodule(str(node.target))
+        before = node
+    return nn.Sequential(chain)
 
 
 def _without_pooling(graph: fx.GraphModule) -> fx.GraphModule:
