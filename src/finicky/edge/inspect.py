@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from finicky.edge.photos import Photo
 from finicky.edge.regions import Region, find_regions
 from finicky.edge.scan import Merge, Plan, plan, scan
 from finicky.errors import UsageError, nearest_names
+
+# Of a photo's map: more take gigabytes while regions are measured.
+MOST_CELLS = 25_000_000
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,11 @@ class Rule:
     merge: Merge
 
     def plan(self, bundle: Bundle, width: int, height: int) -> Plan:
-        """Where the tiles of a photo lie."""
-        return plan(width, height, tile=bundle.tile_px, stride=self.stride, cell=self.cell)
+        """Where the tiles of a photo lie; very large photos get coarser cells of the map."""
+        cell = self.cell
+        if cell is not None:
+            cell *= max(1, math.ceil(math.sqrt(width * height / cell**2 / MOST_CELLS)))
+        return plan(width, height, tile=bundle.tile_px, stride=self.stride, cell=cell)
 
 
 def rule_for(bundle: Bundle, settings: InspectSettings = InspectSettings()) -> Rule:

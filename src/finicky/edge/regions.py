@@ -90,24 +90,24 @@ def find_regions(
     if not count:
         return labels, ()
     y, x = place.edges()
-    areas = np.outer(np.diff(y), np.diff(x))
-    inside = labels > 0
-    number = labels[inside]
+    rows, columns = np.nonzero(labels)
+    number = labels[rows, columns]
     most = np.zeros(count + 1)
-    np.maximum.at(most, number, scores[inside])
-    area = np.bincount(number, weights=areas[inside], minlength=count + 1)
+    np.maximum.at(most, number, scores[rows, columns])
+    areas = np.diff(y)[rows] * np.diff(x)[columns]
+    area = np.bincount(number, weights=areas, minlength=count + 1)
     kept = (most >= high) & (area >= min_area)
     kept[0] = False
     order = np.flatnonzero(kept)
     order = order[np.argsort(-area[order], kind="stable")]
     renumber = np.zeros(count + 1, np.int32)
     renumber[order] = np.arange(1, len(order) + 1)
-    labels = renumber[labels]
-    return labels, _measured(labels, scores, areas, place, len(order))
+    labels[rows, columns] = renumber[number]
+    return labels, _measured(labels, scores, place, len(order))
 
 
 def _measured(
-    labels: np.ndarray, scores: np.ndarray, areas: np.ndarray, place: Plan, count: int
+    labels: np.ndarray, scores: np.ndarray, place: Plan, count: int
 ) -> tuple[Region, ...]:
     if not count:
         return ()
@@ -117,7 +117,8 @@ def _measured(
     number, score = labels[inside], scores[inside].astype(float)
     length = lengths(skeleton(inside), labels, count) * place.cell
     size = np.bincount(number, minlength=count + 1)
-    area = np.bincount(number, weights=areas[inside], minlength=count + 1)
+    areas = np.diff(edges[0])[rows] * np.diff(edges[1])[columns]
+    area = np.bincount(number, weights=areas, minlength=count + 1)
     mean = np.bincount(number, weights=score, minlength=count + 1)[1:] / size[1:]
     most = np.zeros(count + 1)
     np.maximum.at(most, number, score)

@@ -144,7 +144,7 @@ class _Merger:
         self._place, self._merge = place, merge
         down = math.ceil(max(place.height, place.tile) / place.cell)
         across = math.ceil(max(place.width, place.tile) / place.cell)
-        self._sums = np.zeros((down, across), np.float64)
+        self._sums = np.zeros((down, across), np.float32)
         self._parts: tuple[_Axis, _Axis] | None = None
 
     def add(
@@ -159,16 +159,24 @@ class _Merger:
             )
         y, x = self._parts
         for (row, column), values in zip(spots, maps, strict=True):
-            part = y.shares[row] @ values.astype(np.float64) @ x.shares[column].T
+            part = _spread(y.shares[row], values, x.shares[column])
             top, left = y.first[row], x.first[column]
             self._sums[top : top + part.shape[0], left : left + part.shape[1]] += part
 
     def grid(self) -> np.ndarray:
         assert self._parts is not None
         y, x = self._parts
-        whole = self._sums / (y.total[:, None] * x.total[None, :])
         rows, columns = self._place.shape
-        return np.clip(whole[:rows, :columns], 0, 1).astype(np.float32)
+        whole = self._sums[:rows, :columns]
+        whole /= y.total[:rows, None]
+        whole /= x.total[:columns]
+        return np.clip(whole, 0, 1, out=whole)
+
+
+def _spread(down: np.ndarray, values: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """The answers of a tile on the cells of the grid, weighted."""
+    values = values * down[:, None] if down.ndim == 1 else down @ values
+    return values * across if across.ndim == 1 else values @ across.T
 
 
 class _Axis:
@@ -197,5 +205,8 @@ class _Axis:
                 middle = np.clip(low + cell / 2, origin, origin + tile)
                 away = (middle - origin - tile / 2) / (SIGMA * tile)
                 share *= np.exp(-0.5 * away**2)
-            self.shares.append(share)
             self.total[first:last] += share.sum(1)
+            # Where cells and answers coincide, weights alone do what the matrix would.
+            aligned = share.shape[0] == share.shape[1] and step == cell and origin % cell == 0
+            self.shares.append((share.diagonal().copy() if aligned else share).astype(np.float32))
+        self.total = self.total.astype(np.float32)
