@@ -11,6 +11,7 @@ import typer
 from finicky._version import __version__
 from finicky.cli import (
     backbones,
+    bench,
     comparing,
     demo,
     export,
@@ -43,6 +44,7 @@ for group in (
     comparing,
     export,
     predict,
+    bench,
     stages,
     backbones,
     surfaces,
