@@ -26,6 +26,7 @@ from finicky.errors import DataError, FinickyError, UsageError
 LOOKS: dict[str, str] = {
     "keras": "finicky.backbones.keras.look:look",
     "onnx": "finicky.backbones.onnx_look:look",
+    "onnx-beside": "finicky.backbones.onnx_look:look_beside",
 }
 
 CPU_S = 8
