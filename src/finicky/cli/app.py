@@ -11,10 +11,8 @@ import typer
 from finicky._version import __version__
 from finicky.cli import (
     backbones,
-    bench,
     comparing,
     demo,
-    export,
     labeling,
     predict,
     projects,
@@ -42,9 +40,7 @@ for group in (
     pruning,
     runs,
     comparing,
-    export,
     predict,
-    bench,
     stages,
     backbones,
     surfaces,
