@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from finicky.data.surfaces import make_surface, write_surfaces
     from finicky.edge import Bundle, open_bundle, predict
     from finicky.errors import FinickyError
+    from finicky.export.bundle import export_bundle
     from finicky.importance import MaskImportance
     from finicky.project import Project
     from finicky.pruned import PrunedModel, load, prune, score_filters
@@ -29,6 +30,7 @@ _HOMES = {
     "MaskImportance": "finicky.importance",
     "PrunedModel": "finicky.pruned",
     "SweepSettings": "finicky.sweep",
+    "export_bundle": "finicky.export.bundle",
     "load": "finicky.pruned",
     "load_backbone": "finicky.backbones",
     "make_surface": "finicky.data.surfaces",
@@ -49,6 +51,7 @@ __all__ = [
     "PrunedModel",
     "SweepSettings",
     "__version__",
+    "export_bundle",
     "load",
     "load_backbone",
     "make_surface",

@@ -11,8 +11,10 @@ import typer
 from finicky._version import __version__
 from finicky.cli import (
     backbones,
+    bench,
     comparing,
     demo,
+    export,
     labeling,
     predict,
     projects,
@@ -40,7 +42,9 @@ for group in (
     pruning,
     runs,
     comparing,
+    export,
     predict,
+    bench,
     stages,
     backbones,
     surfaces,

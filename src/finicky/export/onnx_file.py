@@ -23,6 +23,7 @@ from finicky.files import atomic_path
 
 OPSET = 18
 METADATA_KEY = "finicky"
+SCHEMA = 2
 # Scale-relative, max|difference| / max|reference|. A network's own outputs differ by 1e-6 when sums
 # are made in another order; a head whose large weights of both signs cancel multiplies that. Seen
 # in sweeps: 2e-4, where a hard-cut network's channels hardly vary.
@@ -86,7 +87,8 @@ def export_onnx(
                 "map_px": size / classifier.pixels.cells,
                 **metadata,
             }
-        _write_metadata(temporary, size, class_names, metadata)
+        note = {"tile_px": size, "classes": list(class_names)}
+        write_metadata(temporary, note | dict(metadata))
         parity = check_parity(classifier, temporary, tiles, tolerance=tolerance)
         if not parity.within(tolerance):
             raise FinickyError(
@@ -174,18 +176,28 @@ def _export(classifier: Classifier, path: Path, size: int) -> None:
         raise FinickyError(f"export to ONNX (opset {OPSET}) failed: {reason}") from error
 
 
-def _write_metadata(
-    path: Path, size: int, class_names: Sequence[str], metadata: Mapping[str, Any]
-) -> None:
-    """Written last and read back: tools that slim or quantise a file may drop it."""
+def write_metadata(path: Path, note: Mapping[str, Any]) -> None:
+    """Put our entry and those that other tools show into an ONNX file, and read it back.
+
+    Written last: tools that slim or quantise a file may drop it.
+
+    Args:
+        path: Of the file, changed in place.
+        note: Plain JSON values, with ``tile_px`` and ``classes``.
+    """
     import onnx
 
     model = onnx.load(path)
-    note = {"schema": 2, "task": "classify", "tile_px": size, "classes": list(class_names)}
+    names, size = [str(name) for name in note["classes"]], int(note["tile_px"])
+    full = {"schema": SCHEMA, "task": "classify", **note}
+    license_ = str(note.get("licence") or note.get("provenance", {}).get("license") or "unknown")
     entries = {
-        METADATA_KEY: json.dumps(note | dict(metadata), ensure_ascii=False, allow_nan=False),
-        "names": json.dumps(dict(enumerate(class_names)), ensure_ascii=False),
+        METADATA_KEY: json.dumps(full, ensure_ascii=False, allow_nan=False),
+        "names": json.dumps(dict(enumerate(names)), ensure_ascii=False),
+        "class_names": json.dumps(dict(enumerate(names)), ensure_ascii=False),
         "imgsz": json.dumps([size, size]),
+        "description": f"finds {names[1]} in tiles of {size} px",
+        "license": license_,
         "version": __version__,
         "Image.BitmapPixelFormat": "Rgb8",
         "Image.ColorSpaceGamma": "SRGB",
@@ -193,7 +205,7 @@ def _write_metadata(
     }
     onnx.helper.set_model_props(model, entries)
     onnx.save(model, path)
-    if read_metadata(path).get("tile_px") != size:
+    if read_metadata(path) != json.loads(entries[METADATA_KEY]):
         raise FinickyError(f"metadata of {path.name} did not survive writing")
 
 
