@@ -40,6 +40,13 @@ def test_every_batch_and_number_of_threads_is_timed(two: Path) -> None:
     json.dumps(found.to_json())
 
 
+def test_unpruned_network_is_told_apart(two: Path) -> None:
+    other = READY_MADE / "crack-vgg16" / "model.onnx"  # of the same name as the bundle's own
+    found = bench(two, against=other, batch=2, seconds=0.05)
+    assert found.reference == "unpruned"
+    assert [r.model for r in found.rows[:3]] == ["unpruned", "model.onnx", "model.int8.onnx"]
+
+
 def test_inaccurate_8_bit_file_is_never_advised(two: Path) -> None:
     write_json(two / "verification.json", {"int8_problem": "3 % of tiles changed class"})
     use = bench(two, batch=2, seconds=0.05)

@@ -19,7 +19,7 @@ from finicky.patterns import pattern_tiles
 from finicky.progress import Progress, silent
 from finicky.timing import LatencyComparison, LatencyStats, environment, measure_in_turn
 
-FLOAT, INT8 = "model.onnx", "model.int8.onnx"
+FLOAT, INT8, UNPRUNED = "model.onnx", "model.int8.onnx", "unpruned"
 MOST_PHOTOS = 20
 
 
@@ -42,7 +42,7 @@ class Bench:
 
     Attributes:
         bundle: Its name.
-        reference: What times are compared with: the unpruned network if given, else the float file.
+        reference: What times are compared with: ``unpruned`` if given, else the float file.
         rows: By batch, threads and model.
         use: The model file to use here.
         why: The reason, for people.
@@ -97,6 +97,8 @@ def bench(
     models = _models(opened)
     reference = Path(against) if against else models[0]
     timed = [m for m in models if m != reference]
+    # Bundles and runs call all their files model.onnx.
+    label = UNPRUNED if against else reference.name
     tiles = np.resize(pattern_tiles(opened.tile_px), (batch, opened.tile_px, opened.tile_px, 3))
     rows: list[Timed] = []
     ways = [(size, threads) for size in (1, batch) for threads in (1, 0)]
@@ -108,14 +110,14 @@ def bench(
             threads=threads,
             seconds_per_candidate=seconds,
         )
-        rows.append(Timed(reference.name, report.reference, None))
+        rows.append(Timed(label, report.reference, None))
         rows += [_row(one) for one in report.candidates]
         progress("timing", done, len(ways))
     use, why = _advice(opened, models, tiles[:1], seconds)
     rate = _photos_per_second(open_bundle(opened.path), photos[:MOST_PHOTOS]) if photos else None
     return Bench(
         opened.name,
-        reference.name,
+        label,
         tuple(rows),
         use,
         why,
