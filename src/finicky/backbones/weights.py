@@ -18,6 +18,9 @@ _FEATURE = re.compile(r"features\.\d+\.(weight|bias)")
 
 Loaded = tuple[Preprocessing, Provenance]
 
+# Where training scripts put the weights beside an optimizer's; averaged ones are what they use.
+_WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "model_state")
+
 # The first torch release whose weights_only unpickler has no known hole (CVE-2026-24747).
 _SAFE_TORCH = (2, 10)
 
@@ -124,8 +127,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # the unpickler raises whatever a crafted file provokes
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(f"{path} is not a plain state dict: {reason[:200]}") from error
-    if isinstance(value, Mapping) and isinstance(value.get("state_dict"), Mapping):
-        value = value["state_dict"]
+    if isinstance(value, Mapping):
+        value = next((v for k in _WRAPPERS if isinstance(v := value.get(k), Mapping)), value)
     if not isinstance(value, Mapping) or not all(isinstance(v, Tensor) for v in value.values()):
         raise DataError(f"{path} is not a state dict: expected names and tensors")
     return {str(name).removeprefix("module."): tensor for name, tensor in value.items()}
