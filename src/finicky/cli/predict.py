@@ -139,7 +139,7 @@ def predict(
     if result.skipped:
         say(f"{result.skipped} files were left out: no photos by their names (see summary.csv)")
     if result.failed:
-        say(f"{result.failed} photos could not be read: summary.csv names each with the reason")
+        say(f"could not be read: {result.failed}; summary.csv names each with the reason")
     if result.too_many_bad(max_bad):
         raise typer.Exit(TOO_MANY_BAD)
 

@@ -237,11 +237,16 @@ def _verified(
             f"it proves nothing for {source.candidate}: choose another candidate"
         )
     if not found.exact and not options.allow_inexact:
+        mapped = max(case.map_difference or 0.0 for case in found.cases)
+        where = (
+            "cell of the map"
+            if mapped == found.difference
+            else f"logit: its head multiplies rounding {found.amplification:.0f} times"
+        )
         raise FinickyError(
-            f"{source.candidate} answers differently in ONNX Runtime and PyTorch: by "
-            f"{found.difference:.1e} of the largest logit ({found.tolerance:.0e} allowed); its "
-            f"head multiplies rounding {found.amplification:.0f} times. Choose another "
-            "candidate, or write it anyway with --allow-inexact"
+            f"{source.candidate} answers differently in ONNX Runtime and PyTorch, by "
+            f"{found.difference:.1e} ({found.tolerance:.0e} allowed) of the largest {where}. "
+            "Choose another candidate, or write it anyway with --allow-inexact"
         )
     return found
 
