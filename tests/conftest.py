@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,3 +27,13 @@ def reference() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no reference run of the 2021 method: {folder} is missing")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    """No test may leave torch with another number of threads: it changes the last bits."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    yield
+    if torch is not None:
+        assert torch.get_num_threads() == before, "the number of torch's threads was changed"

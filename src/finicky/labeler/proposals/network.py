@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -25,6 +26,20 @@ _CROP, _BATCH = 128, 6
 _CENTRED = 0.6  # share of crops around a marked pixel, which are rare
 _RATE, _LATER_RATE, _DECAY = 3e-3, 2e-3, 1e-3
 _SPREAD = 0.5  # brings the levelled brightness to about the scale of the weights
+
+
+@contextmanager
+def _half_of_the_cores() -> Iterator[None]:
+    """Leave the other half to the page, which goes on showing photos meanwhile.
+
+    Set back afterwards: the number of threads changes the last bits of every later result.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class PixelNetwork:
@@ -61,21 +76,20 @@ class PixelNetwork:
         pupil = copy.copy(self)
         pupil._net = copy.deepcopy(self._net).train()
         rng = np.random.default_rng((self._seed, self.steps))
-        # The other half of the cores is for the page, which goes on showing photos meanwhile.
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // 2))
         school = [self._exercise(part) for lesson in lessons for part in parts(lesson)]
         rate = _RATE if self.steps == 0 else _LATER_RATE
         optimizer = torch.optim.AdamW(pupil._net.parameters(), lr=rate, weight_decay=_DECAY)
-        for step in range(steps):
-            check()
-            warm, cool = min(1, (step + 1) / 20), (1 + math.cos(math.pi * step / steps)) / 2
-            for group in optimizer.param_groups:
-                group["lr"] = rate * warm * cool
-            crops = [school[rng.integers(len(school))].crop(rng) for _ in range(_BATCH)]
-            images, labels = (torch.stack(several) for several in zip(*crops, strict=True))
-            optimizer.zero_grad()
-            _loss(pupil._net(images), labels).backward()
-            optimizer.step()
+        with _half_of_the_cores():
+            for step in range(steps):
+                check()
+                warm, cool = min(1, (step + 1) / 20), (1 + math.cos(math.pi * step / steps)) / 2
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * warm * cool
+                crops = [school[rng.integers(len(school))].crop(rng) for _ in range(_BATCH)]
+                images, labels = (torch.stack(several) for several in zip(*crops, strict=True))
+                optimizer.zero_grad()
+                _loss(pupil._net(images), labels).backward()
+                optimizer.step()
         pupil._net.eval()
         pupil.steps = self.steps + steps
         return pupil
