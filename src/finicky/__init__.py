@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from finicky.importance import MaskImportance
     from finicky.project import Project
     from finicky.pruned import PrunedModel, load, prune, score_filters
+    from finicky.pruning import BackboneDescription, describe_backbone
     from finicky.sweep import SweepSettings, run_sweep
 
 _HOMES = {
     "Backbone": "finicky.backbones",
+    "BackboneDescription": "finicky.pruning",
     "Bundle": "finicky.edge",
     "FinickyError": "finicky.errors",
     "Project": "finicky.project",
     "MaskImportance": "finicky.importance",
     "PrunedModel": "finicky.pruned",
     "SweepSettings": "finicky.sweep",
+    "describe_backbone": "finicky.pruning",
     "export_bundle": "finicky.export.bundle",
     "load": "finicky.pruned",
     "load_backbone": "finicky.backbones",
@@ -44,6 +47,7 @@ _HOMES = {
 
 __all__ = [
     "Backbone",
+    "BackboneDescription",
     "Bundle",
     "FinickyError",
     "MaskImportance",
@@ -51,6 +55,7 @@ __all__ = [
     "PrunedModel",
     "SweepSettings",
     "__version__",
+    "describe_backbone",
     "export_bundle",
     "load",
     "load_backbone",

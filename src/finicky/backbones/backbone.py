@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -16,12 +16,14 @@ from finicky.errors import UsageError, nearest_names
 class Preprocessing:
     """How 8-bit RGB becomes the network's input: ``(x − mean) / std`` a channel, x in 0 to 255.
 
-    ``mean`` and ``std`` are in the order of ``channel_order``.
+    ``mean`` and ``std`` are in the order of ``channel_order``. ``origin`` says who knew: the file,
+    the network's name, the user, or nobody; it is for people, and neither compared nor stored.
     """
 
     channel_order: Literal["rgb", "bgr"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    origin: str = field(default="", compare=False, repr=False)
 
     def __call__(self, photos: Tensor) -> Tensor:
         """``(N, H, W, 3)`` uint8 RGB to ``(N, 3, H, W)`` float32, channels last in memory."""
@@ -38,9 +40,9 @@ class Preprocessing:
         return {"channel_order": self.channel_order, "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
+    def from_json(cls, value: dict[str, Any], *, origin: str = "") -> Self:
         """The inverse of `to_json`."""
-        return cls(value["channel_order"], tuple(value["mean"]), tuple(value["std"]))
+        return cls(value["channel_order"], tuple(value["mean"]), tuple(value["std"]), origin)
 
 
 # torchvision's ImageNet statistics, in units of 0 to 255.
@@ -62,7 +64,7 @@ def find_preprocessing(name: str) -> Preprocessing:
     """One of `PREPROCESSINGS`; an unknown name is a `UsageError` that lists the nearest."""
     if name not in PREPROCESSINGS:
         raise UsageError(f"no preprocessing named {name!r}. {nearest_names(name, PREPROCESSINGS)}")
-    return PREPROCESSINGS[name]
+    return replace(PREPROCESSINGS[name], origin=f"{name}, as --preprocessing says")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def load_folder(folder: Path) -> Backbone:
     card = read_json(origin)
     try:
         name, digest = card["architecture"], card["sha256"]
-        preprocessing = Preprocessing.from_json(card["preprocessing"])
+        preprocessing = Preprocessing.from_json(card["preprocessing"], origin=CARD)
         provenance = Provenance.from_json(card["provenance"])
     except (KeyError, TypeError) as error:
         raise DataError(f"{origin} lacks {error}: write it again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def as_backbone(
     assumed = ""
     if preprocessing is None:
         preprocessing, assumed = _expected(wiring, byte_input, module)
+        preprocessing = replace(preprocessing, origin=assumed.removeprefix(", "))
     provenance = Provenance(
         f"local file {path.name} ({what}{assumed})", "as its owner states", sha256_file(path)
     )

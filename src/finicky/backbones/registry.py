@@ -173,10 +173,12 @@ def _load_builtin(name: str, weights: str | Path | None) -> Backbone:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             module = architecture.build()
-        loaded = IMAGENET_RGB, Provenance("random weights, seed 0", "none")
+        random = replace(IMAGENET_RGB, origin="random weights expect nothing; ImageNet's")
+        loaded = random, Provenance("random weights, seed 0", "none")
     else:
         module = architecture.build()
-        loaded = _fill(module, name, architecture, weights)
+        expected, provenance = _fill(module, name, architecture, weights)
+        loaded = replace(expected, origin=f"what the weights of {name} expect"), provenance
     blueprint = builtin_blueprint(name)
     return Backbone(name, freeze(module), *loaded, architecture.min_size, blueprint)
 

@@ -6,7 +6,7 @@ import contextlib
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +87,13 @@ def load(name: str, *, weights: str | Path | None = None) -> Backbone:
     classes = _DEFAULT_CLASSES
     if weights == "random":
         network = _fresh(zoo, own, classes)
-        preprocessing, provenance = IMAGENET_RGB, Provenance("random weights, seed 0", "none")
+        preprocessing = replace(IMAGENET_RGB, origin="random weights expect nothing; ImageNet's")
+        provenance = Provenance("random weights, seed 0", "none")
     else:
         path = _download(name, card) if weights == "download" else Path(weights)
         network, classes = _filled(zoo, own, path)
         source = f"{zoo.title} {zoo.version()} network {own}, weights from {path.name}"
-        preprocessing = card.preprocessing
+        preprocessing = replace(card.preprocessing, origin=f"{zoo.title}'s card of {own}")
         terms = card.license if weights == "download" else "as its owner states"
         provenance = Provenance(source, terms, sha256_file(path))
     spec = {"name": name, "classes": classes, "version": zoo.version()}

@@ -10,6 +10,7 @@ import typer
 
 from finicky._version import __version__
 from finicky.cli import (
+    backbone_show,
     backbones,
     bench,
     comparing,
@@ -47,6 +48,7 @@ for group in (
     bench,
     stages,
     backbones,
+    backbone_show,
     surfaces,
 ):
     group.register(app)

@@ -1,6 +1,7 @@
 """Groups of channels, plans of what stays, and the cut itself."""
 
 from finicky.pruning.counts import Counts, count
+from finicky.pruning.description import BackboneDescription, describe_backbone
 from finicky.pruning.groups import ChannelGroup, find_groups, group_scores
 from finicky.pruning.plan import (
     METHODS,
@@ -15,6 +16,7 @@ from finicky.pruning.surgery import cut, cut_backbone, cut_both
 
 __all__ = [
     "METHODS",
+    "BackboneDescription",
     "ChannelGroup",
     "Counts",
     "PruningPlan",
@@ -23,6 +25,7 @@ __all__ = [
     "cut",
     "cut_backbone",
     "cut_both",
+    "describe_backbone",
     "find_groups",
     "group_scores",
     "keep_count",

@@ -80,7 +80,7 @@ def restore(folder: Path, *, module: nn.Module | None = None) -> tuple[Backbone,
     backbone = Backbone(
         plan.backbone,
         freeze(module),
-        Preprocessing.from_json(value["preprocessing"]),
+        Preprocessing.from_json(value["preprocessing"], origin=PLAN),
         Provenance.from_json(value["provenance"]),
         smallest_size(value, plan.backbone),
         blueprint,

@@ -70,7 +70,8 @@ def load_weights(path: Path, *, arch: str, preprocessing: Preprocessing | None =
     return replace(
         backbone,
         name=arch,
-        preprocessing=preprocessing or PREPROCESSINGS[_USUAL],
+        preprocessing=preprocessing
+        or replace(PREPROCESSINGS[_USUAL], origin="not stated in the file, the usual assumed"),
         provenance=Provenance(source, "as its owner states", sha256_file(path)),
         head=None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -49,7 +50,7 @@ def load(path: Path, *, preprocessing: Preprocessing | None = None) -> Backbone:
             )
         recipe, graph, translation = _read(document)
     inside = preprocessing is None and translation.scaled_inside
-    chosen = preprocessing or PREPROCESSINGS["raw" if inside else USUAL]
+    chosen = preprocessing or _expected(inside)
     note = _describe(path, document, translation, preprocessing is None)
     provenance = Provenance(note, "as its owner states", sha256_file(path))
     module, head = _split(recipe, graph)
@@ -59,6 +60,13 @@ def load(path: Path, *, preprocessing: Preprocessing | None = None) -> Backbone:
     minimum = _smallest(module, max(recipe.size))
     blueprint = Blueprint("keras", recipe.to_json())
     return Backbone(str(path), module, chosen, provenance, minimum, blueprint, head, fixed)
+
+
+def _expected(scaled_inside: bool) -> Preprocessing:
+    if scaled_inside:
+        return replace(PREPROCESSINGS["raw"], origin="the network scales its input itself")
+    origin = f"not stated in the file, {USUAL} assumed (BGR, ImageNet mean subtracted)"
+    return replace(PREPROCESSINGS[USUAL], origin=origin)
 
 
 def build(blueprint: Blueprint) -> Built:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ def _hint(found: Converted) -> Preprocessing | None:
     }
     if spread not in known or "finicky" in notes:
         return None
-    hint = PREPROCESSINGS[known[spread]]
+    hint = replace(PREPROCESSINGS[known[spread]], origin="the file's own metadata")
     if notes.get("Image.BitmapPixelFormat", "").lower().startswith("bgr"):
-        return Preprocessing("bgr", hint.mean, hint.std)
+        return replace(hint, channel_order="bgr")
     return hint
