@@ -213,6 +213,58 @@ def test_a_reload_shows_what_was_drawn(bench: Bench) -> None:
     assert bench.shown().sum() == 21
 
 
+def test_a_reload_keeps_what_can_be_undone_and_redone(bench: Bench) -> None:
+    bench.thin()
+    for y in (5, 9, 13):
+        bench.drag((10, y), (30, y))
+    bench.page.keyboard.press("Control+z")
+    _reload(bench)
+    bench.page.keyboard.press("Control+Shift+Z")
+    assert bench.shown().sum() == 63
+    _reload(bench)
+    for left in (42, 21, 0):
+        bench.page.keyboard.press("Control+z")
+        assert bench.shown().sum() == left
+    bench.saved()
+    assert not bench.stored().any()
+
+
+def test_strokes_that_wait_for_a_server_can_be_undone_after_a_reload(bench: Bench) -> None:
+    bench.thin()
+    bench.drag((10, 5), (30, 5))
+    bench.saved()
+    bench.server.kill()
+    bench.drag((10, 9), (30, 9))
+    bench.page.wait_for_selector('#save:has-text("1 stroke kept in this browser")')
+    bench.page.close()
+    bench.page = bench.tab(bench.server.start())
+    for left in (21, 0):
+        bench.page.keyboard.press("Control+z")
+        assert bench.shown().sum() == left
+
+
+def test_nothing_is_undone_that_somebody_else_changed(bench: Bench) -> None:
+    bench.thin()
+    bench.drag((10, 5), (30, 5))
+    bench.saved()
+    path = bench.server.root / "masks" / f"{NAME}.png"
+    with Image.open(path) as image:
+        ids = np.array(image)
+    ids[50, 10:20] = 2
+    Image.fromarray(ids).save(path)  # by another program
+    _reload(bench)
+    bench.page.keyboard.press("Control+z")
+    assert bench.shown()[5, 10:31].all()
+    assert (bench.shown()[50, 10:20] == 2).all()
+
+
+def _reload(bench: Bench) -> None:
+    bench.saved()
+    bench.page.evaluate("labeler.sheet.past.work")
+    bench.page.reload()
+    bench.page.wait_for_selector('body[data-ready="1"]')
+
+
 def test_strokes_drawn_without_a_server_survive_closing_the_tab(bench: Bench) -> None:
     bench.thin()
     bench.drag((10, 5), (30, 5))

@@ -61,7 +61,7 @@ export class Journal {
   }
 }
 
-function request(asked, upgrade) {
+export function request(asked, upgrade) {
   return new Promise((resolve, reject) => {
     asked.onsuccess = () => resolve(asked.result);
     asked.onerror = () => reject(asked.error);

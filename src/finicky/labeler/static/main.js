@@ -8,6 +8,7 @@ import { Journal } from "/static/journal.js";
 import { bindKeys } from "/static/keys.js";
 import { Panel } from "/static/panel.js";
 import { bindPointer } from "/static/pointer.js";
+import { Past } from "/static/past.js";
 import { MOST_PIXELS } from "/static/region.js";
 import { holdSession, sendOrphans, session, why } from "/static/saver.js";
 import { Sheet } from "/static/sheet.js";
@@ -19,9 +20,9 @@ const POLL_MS = 4000, KEPT_SHEETS = 3;
 const byId = (id) => document.getElementById(id);
 
 export class App {
-  constructor(project, journal) {
+  constructor(project, keepers) {
     this.project = project;
-    this.journal = journal;
+    this.keepers = keepers;
     this.photos = project.photos;
     this.classes = project.classes;
     this.table = palette(this.classes);
@@ -78,7 +79,7 @@ export class App {
   async sheetOf(photo) {
     const held = this.sheets.get(photo.id);
     if (held && (held.saver.waiting || (await api.version(photo.id)).version === held.saver.version)) return held;
-    const sheet = await Sheet.open(photo, this.journal, {
+    const sheet = await Sheet.open(photo, this.keepers, {
       report: (saver) => this.reported(saver),
       conflict: (saver) => this.conflict(photo, saver),
     });
@@ -310,9 +311,9 @@ export class App {
 async function start() {
   await holdSession();
   const project = await whileRetrying(() => api.project());
-  const journal = await Journal.open(project.id);
-  const orphans = await whileRetrying(() => sendOrphans(journal));
-  const app = new App(project, journal);
+  const journal = await Journal.open(project.id), past = await Past.open(project.id);
+  const orphans = await whileRetrying(() => sendOrphans(journal, past));
+  const app = new App(project, { journal, past });
   const wanted = project.photos.findIndex((photo) => `#${photo.id}` === location.hash);
   const first = project.photos.findIndex((photo) => !photo.problem && !["done", "skipped"].includes(photo.status));
   await app.open(wanted >= 0 ? wanted : Math.max(0, first));

@@ -53,7 +53,7 @@ export class Saver {
     return this.queue.every((stroke) => stroke.safe);
   }
 
-  /** Take a stroke. The pixels are in the raster already; from here on it cannot get lost. */
+  /** Take a stroke and give its number. The pixels are in the raster; from here on it cannot get lost. */
   add(patch) {
     const stroke = { photo: this.photo.id, session, seq: ++lastSeq, base: this.version, patch, time: Date.now() };
     this.queue.push(stroke);
@@ -63,6 +63,7 @@ export class Saver {
     });
     this.report(this);
     this.send();
+    return stroke.seq;
   }
 
   async send() {
@@ -142,21 +143,22 @@ export function why(error) {
  * Send what earlier sessions could not. Gives {sent, conflicts: [{photo, patch, kept}]}; strokes
  * whose tab is still open are left to it.
  */
-export async function sendOrphans(journal) {
+export async function sendOrphans(journal, past) {
   const result = { sent: 0, conflicts: [] };
   for (const group of await journal.orphans(session)) {
-    const free = await ifFree(group.session, () => sendGroup(group, journal, result));
+    const free = await ifFree(group.session, () => sendGroup(group, journal, past, result));
     if (free === false) continue;
   }
   return result;
 }
 
-async function sendGroup({ session: author, photo, strokes }, journal, result) {
+async function sendGroup({ session: author, photo, strokes }, journal, past, result) {
   const { base } = strokes[0];
   for (let rest = strokes; rest.length;) {
     const batch = firstBatch(rest), patch = join(batch.map((s) => s.patch)), seq = batch.at(-1).seq;
     try {
-      await api.save(photo, patch, { session: author, seq, base });
+      const { version } = await api.save(photo, patch, { session: author, seq, base });
+      past.settle(photo, author, seq, version);
       result.sent += batch.length;
     } catch (error) {
       if (error.status !== 409) return; // kept for the next start

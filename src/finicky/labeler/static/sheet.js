@@ -2,32 +2,57 @@
 
 import { api } from "/static/api.js";
 import { Raster, join } from "/static/raster.js";
-import { Saver } from "/static/saver.js";
+import { Saver, session } from "/static/saver.js";
 
 const HISTORY = 200;
 
 export class Sheet {
-  constructor(photo, raster, stored, journal, { report, conflict, locked = "" }) {
+  constructor(photo, raster, stored, { journal, past }, { report, conflict, locked = "" }) {
     this.photo = photo;
     this.raster = raster;
     this.locked = locked; // why nothing may be painted; empty if it may
+    this.past = past;
     this.undone = [];
     this.history = [];
-    this.saver = new Saver(photo, stored, journal, report, conflict);
+    this.first = 0; // number of the oldest stroke that can be undone
+    this.seq = 0; // of the last patch that went to the saver
+    this.saver = new Saver(photo, stored, journal, (saver) => (this.settled(saver), report(saver)), conflict);
   }
 
   /** Load a photo's mask. One that cannot be read is shown as locked, and never written over. */
-  static async open(photo, journal, handlers) {
+  static async open(photo, keepers, handlers) {
     const raster = new Raster(photo.width, photo.height);
     try {
       const stored = await api.mask(photo.id);
       raster.apply(stored.patch);
-      return new Sheet(photo, raster, stored, journal, handlers);
+      const sheet = new Sheet(photo, raster, stored, keepers, handlers);
+      await sheet.remember();
+      return sheet;
     } catch (error) {
       if (error.status !== 422) throw error;
       const nothing = { version: "", revision: 0 };
-      return new Sheet(photo, raster, nothing, journal, { ...handlers, locked: error.message });
+      return new Sheet(photo, raster, nothing, keepers, { ...handlers, locked: error.message });
     }
+  }
+
+  /** Take over what an earlier page of this browser could undo. */
+  async remember() {
+    const { done, undone } = await this.past.load(this.photo.id, this.saver.version);
+    if (!done.length && !undone.length) return;
+    [this.history, this.undone] = [done, undone];
+    this.keep([...done, ...[...undone].reverse()], 0);
+    this.past.settle(this.photo.id, session, this.seq, this.saver.version);
+  }
+
+  keep(added = [], from = 0) {
+    const done = this.first + this.history.length, total = done + this.undone.length;
+    this.past.keep({ photo: this.photo.id, session, first: this.first, done, total, seq: this.seq }, added, from);
+  }
+
+  settled({ waiting, version }) {
+    if (waiting || version === this.settledAs || !this.seq) return;
+    this.settledAs = version;
+    this.past.settle(this.photo.id, session, this.seq, version);
   }
 
   get drawing() {
@@ -39,9 +64,10 @@ export class Sheet {
     const stroke = this.raster.end();
     if (!stroke) return null;
     this.history.push(stroke);
-    if (this.history.length > HISTORY) this.history.shift();
+    if (this.history.length > HISTORY) this.history.shift(), this.first++;
     this.undone = [];
-    this.saver.add(stroke.forward);
+    this.seq = this.saver.add(stroke.forward);
+    this.keep([stroke], this.first + this.history.length - 1);
     return stroke;
   }
 
@@ -55,8 +81,9 @@ export class Sheet {
     const stroke = this.drawing ? null : this.history.pop();
     if (!stroke) return false;
     this.raster.apply(stroke.back);
-    this.saver.add(stroke.back);
+    this.seq = this.saver.add(stroke.back);
     this.undone.push(stroke);
+    this.keep();
     return true;
   }
 
@@ -64,8 +91,9 @@ export class Sheet {
     const stroke = this.drawing ? null : this.undone.pop();
     if (!stroke) return false;
     this.raster.apply(stroke.forward);
-    this.saver.add(stroke.forward);
+    this.seq = this.saver.add(stroke.forward);
     this.history.push(stroke);
+    this.keep();
     return true;
   }
 
