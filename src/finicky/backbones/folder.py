@@ -9,7 +9,7 @@ from torch import nn
 
 from finicky.backbones.backbone import Backbone, Preprocessing, Provenance, freeze
 from finicky.backbones.blueprint import Blueprint, build
-from finicky.backbones.weights import read_tensors
+from finicky.backbones.state_dict import read_tensors
 from finicky.errors import DataError, UsageError
 from finicky.files import atomic_path, read_json, sha256_file, write_json
 

@@ -70,7 +70,7 @@ READERS: dict[str, tuple[str, str]] = {
     ".onnx": ("finicky.backbones.onnx_graph:load", "ONNX files"),
     ".pt2": ("finicky.backbones.program:load", "exported PyTorch programs"),
 }
-STATE_DICTS = (".pt", ".pth", ".safetensors")
+STATE_DICTS = (".pt", ".pth", ".safetensors", ".ckpt", ".bin", ".pt.tar", ".pth.tar")
 _HDF5 = (".h5", ".hdf5")
 _PREFIXES = ("torchvision:", "timm:")
 

@@ -11,18 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from finicky.backbones.backbone import CAFFE_BGR, IMAGENET_RGB, Preprocessing, Provenance
-from finicky.errors import DataError, MissingDependencyError, UnsupportedModelError, UsageError
+from finicky.backbones.state_dict import read_tensors, strip_prefix
+from finicky.errors import DataError, MissingDependencyError, UnsupportedModelError
 from finicky.files import sha256_file
 
 _FEATURE = re.compile(r"features\.\d+\.(weight|bias)")
 
 Loaded = tuple[Preprocessing, Provenance]
-
-# Where training scripts put the weights beside an optimizer's; averaged ones are what they use.
-_WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "model_state")
-
-# The first torch release whose weights_only unpickler has no known hole (CVE-2026-24747).
-_SAFE_TORCH = (2, 10)
 
 
 def load_hed(module: nn.Module) -> Loaded:
@@ -64,11 +59,18 @@ def load_lite0(module: nn.Module) -> Loaded:
 
 
 def load_checkpoint(module: nn.Module, path: Path) -> Loaded:
-    """Fill a built-in module from a torchvision checkpoint of the same architecture.
+    """Fill a built-in module from its own state dict, or a torchvision checkpoint.
 
-    Only ``features.*`` is read; the classifier is left behind.
+    Of the latter only ``features.*`` is read; the classifier is left behind.
     """
     tensors = read_tensors(path)
+    own = strip_prefix(tensors, module.state_dict())
+    if set(own) == set(module.state_dict()):
+        _fill_by_order(module, {name: own[name] for name in module.state_dict()}, path)
+        source = f"local file {path.name} (a state dict of this network)"
+        return IMAGENET_RGB, Provenance(source, "as its owner states", sha256_file(path))
+    ends = {found[0] for name in tensors if (found := _FEATURE.search(name))}
+    tensors = strip_prefix(tensors, ends)
     names = [name for name in tensors if not name.startswith("classifier.")]
     if strange := [name for name in names if not _FEATURE.fullmatch(name)]:
         raise UnsupportedModelError(
@@ -100,38 +102,6 @@ def download(url: str, sha256: str) -> Path:
                 f"could not download {url}: {error}. Fetch it elsewhere and pass --weights FILE"
             ) from error
     return path
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors``, ``.pt`` or ``.pth`` state dict; no code in it is run.
-
-    Raises:
-        UsageError: The file is missing.
-        DataError: It is damaged, or holds anything but tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"no weights file {path}")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise DataError(f"{path} is not a safetensors file: {error}") from error
-    if tuple(int(p) for p in torch.__version__.split(".")[:2]) < _SAFE_TORCH:
-        raise DataError(f"reading {path} needs torch 2.10 or newer, found {torch.__version__}")
-    try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever a crafted file provokes
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path} is not a plain state dict: {reason[:200]}") from error
-    if isinstance(value, Mapping):
-        value = next((v for k in _WRAPPERS if isinstance(v := value.get(k), Mapping)), value)
-    if not isinstance(value, Mapping) or not all(isinstance(v, Tensor) for v in value.values()):
-        raise DataError(f"{path} is not a state dict: expected names and tensors")
-    return {str(name).removeprefix("module."): tensor for name, tensor in value.items()}
 
 
 def _fill_by_order(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -24,6 +24,7 @@ from finicky.backbones.backbone import (
 )
 from finicky.backbones.blueprint import Blueprint, Built
 from finicky.backbones.split import split_network
+from finicky.backbones.state_dict import read_tensors, strip_prefix
 from finicky.backbones.tracing import fold_standardised, trace_network
 from finicky.errors import (
     DataError,
@@ -84,20 +85,21 @@ def load(name: str, *, weights: str | Path | None = None) -> Backbone:
             "checked) or --weights random (for trying out)"
         )
     card = zoo.card(own)
-    classes = _DEFAULT_CLASSES
+    classes, missing = _DEFAULT_CLASSES, set[str]()
     if weights == "random":
         network = _fresh(zoo, own, classes)
         preprocessing = replace(IMAGENET_RGB, origin="random weights expect nothing; ImageNet's")
         provenance = Provenance("random weights, seed 0", "none")
     else:
         path = _download(name, card) if weights == "download" else Path(weights)
-        network, classes = _filled(zoo, own, path)
+        network, classes, missing = _filled(zoo, own, path)
         source = f"{zoo.title} {zoo.version()} network {own}, weights from {path.name}"
         preprocessing = replace(card.preprocessing, origin=f"{zoo.title}'s card of {own}")
         terms = card.license if weights == "download" else "as its owner states"
         provenance = Provenance(source, terms, sha256_file(path))
     spec = {"name": name, "classes": classes, "version": zoo.version()}
     features, head = split_zoo(network, name)
+    head = _complete(features, head, missing, f"{Path(weights).name} is no checkpoint of {own}")
     return Backbone(
         name,
         freeze(features),
@@ -175,29 +177,39 @@ def _fresh(zoo: _Zoo, name: str, classes: int) -> nn.Module:
         return zoo.create(name, classes)
 
 
-def _filled(zoo: _Zoo, name: str, path: Path) -> tuple[nn.Module, int]:
-    """The network with a checkpoint's weights and as many classes as the checkpoint has."""
-    tensors = _modern_names(sources.read_tensors(path))
+def _filled(zoo: _Zoo, name: str, path: Path) -> tuple[nn.Module, int, set[str]]:
+    """The network with a checkpoint's weights and classes, and what the checkpoint lacks."""
     network = _fresh(zoo, name, _DEFAULT_CLASSES)
+    tensors = strip_prefix(_modern_names(read_tensors(path)), network.state_dict())
     last = [key for key, tensor in network.state_dict().items() if tensor.ndim >= 2][-1]
     classes = _DEFAULT_CLASSES
     if last in tensors and tensors[last].ndim >= 2 and len(tensors[last]) != classes:
         classes = len(tensors[last])
         network = _fresh(zoo, name, classes)
-    fill(network, tensors, path, name)
-    return network, classes
+    return network, classes, fill(network, tensors, path, name)
 
 
-def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, name: str) -> None:
-    """Load a state dict of exactly this network; any difference is refused by name."""
+def _complete(
+    features: nn.Module, head: nn.Module | None, missing: set[str], refusal: str
+) -> nn.Module | None:
+    """The head, or None where weights of a backbone alone lack all of it."""
+    lacking = missing & set(features.state_dict())
+    if head is not None and missing & set(head.state_dict()):
+        if not lacking and missing.issuperset(dict(head.named_parameters())):
+            return None
+        lacking |= missing & set(head.state_dict())
+    if lacking:
+        raise UnsupportedModelError(f"{refusal}: it lacks {min(lacking)}")
+    return head
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, name: str) -> set[str]:
+    """Load a state dict of this network; returns what it lacks, refuses what does not fit."""
     own = network.state_dict()
-    if set(own) != set(tensors):
-        missing, strange = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
-        # Old checkpoints lack the counter of batches, which only training looks at.
-        missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-        if missing or strange:
-            what = f"lacks {missing[0]}" if missing else f"holds {strange[0]}, which is not in it"
-            raise UnsupportedModelError(f"{path.name} is no checkpoint of {name}: it {what}")
+    if strange := sorted(set(tensors) - set(own)):
+        raise UnsupportedModelError(
+            f"{path.name} is no checkpoint of {name}: it holds {strange[0]}, which is not in it"
+        )
     for key, tensor in tensors.items():
         if tensor.shape != own[key].shape:
             raise UnsupportedModelError(
@@ -208,6 +220,9 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, name: st
     with torch.no_grad():
         for key, tensor in tensors.items():
             own[key].copy_(tensor)
+    # Old checkpoints lack the counter of batches, which only training looks at.
+    lacking = (key for key in own if key not in tensors)
+    return {key for key in lacking if not key.endswith("num_batches_tracked")}
 
 
 def _modern_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
