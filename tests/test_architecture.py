@@ -19,7 +19,7 @@ DOCUMENT = PACKAGE.parent.parent / "docs" / "architecture.md"
 FLOORS = (
     ("errors", "_version"),
     ("files", "classes", "progress", "tiling", "images", "spool", "patterns", "web"),
-    ("masks", "timing"),
+    ("masks", "timing", "locks"),
     ("project", "edge"),
     ("data",),
     ("backbones",),

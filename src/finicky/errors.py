@@ -26,6 +26,10 @@ class DataError(FinickyError, ValueError):
     """The files that were given cannot be used as they are."""
 
 
+class StorageError(DataError):
+    """A file could not be written: a full disk, a lost one, or no permission."""
+
+
 class ImageError(DataError):
     """One image file cannot be read; the message names the file and the reason."""
 

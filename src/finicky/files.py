@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from finicky.errors import DataError
+from finicky.errors import DataError, StorageError
+
+# The key under which a sealed JSON file holds its own hash.
+SEAL = "sealed"
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
 @contextmanager
@@ -28,7 +33,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             prefix=f".{path.name[:60]}.", suffix=".tmp", dir=path.parent
         )
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -40,7 +45,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -73,6 +78,35 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not valid JSON: {error}") from error
 
 
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """Write ``value`` as JSON that vouches for itself: with the hash of all the rest of it."""
+    content = {key: item for key, item in value.items() if key != SEAL}
+    write_json(path, content | {SEAL: _seal(content)})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read what `write_sealed` wrote; a `DataError` where any of it has changed since."""
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get(SEAL) is None:
+        raise DataError(f"{path} has no seal")
+    content = {key: item for key, item in value.items() if key != SEAL}
+    if value[SEAL] != _seal(content):
+        raise DataError(f"{path} is not as it was written")
+    return content
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove what `atomic_path` left in a folder, at any depth, when its process was killed.
+
+    Only for a folder that no other process writes to; returns what was removed.
+    """
+    found = [p for p in folder.rglob(".*.tmp") if _LEFTOVER.fullmatch(p.name) and p.is_file()]
+    for path in found:
+        with suppress(OSError):
+            path.unlink()
+    return found
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal, read in blocks."""
     with Path(path).open("rb") as stream:
@@ -84,8 +118,14 @@ def sha256_bytes(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _unwritable(path: Path, error: OSError) -> DataError:
-    return DataError(
+def _seal(content: dict[str, Any]) -> str:
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    return sha256_bytes(text.encode("utf-8"))
+
+
+def unwritable(path: Path, error: OSError) -> StorageError:
+    """What to raise where a file could not be written."""
+    return StorageError(
         f"could not write {path}: {error.strerror or error}. Check the folder's free space and "
         "permissions, or choose another"
     )

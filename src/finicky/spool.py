@@ -9,7 +9,7 @@ from typing import IO, Self
 
 import numpy as np
 
-from finicky.errors import DataError, ShapeError
+from finicky.errors import ShapeError, StorageError
 
 DEFAULT_LIMIT_BYTES = 512 * 2**20
 
@@ -72,7 +72,7 @@ class Spool:
                 self._blocks.clear()
             self._file.write(np.ascontiguousarray(rows).data.cast("B"))
         except OSError as error:
-            raise DataError(
+            raise StorageError(
                 f"no room for {self._bytes / 1e6:.0f} MB of intermediate results in "
                 f"{self._folder or tempfile.gettempdir()}: {error.strerror}. Free some space or "
                 "set TMPDIR to a larger disk"

@@ -7,9 +7,10 @@ import pytest
 
 from finicky.files import write_json
 from finicky.pruning import PruningPlan
-from finicky.sweep.candidate import candidate_name, quality
+from finicky.sweep.candidate import quality
 from finicky.sweep.decide import DecisionSettings, decide
 from finicky.sweep.folder import RunFolder
+from finicky.sweep.identity import candidate_name
 from finicky.sweep.inputs import TileSet
 from finicky.sweep.settings import SweepSettings
 from finicky.sweep.table import quality_columns

@@ -16,6 +16,7 @@ import pytest
 from finicky.data.surfaces import write_surfaces
 from finicky.errors import DataError, UsageError
 from finicky.evaluation import score_predictions
+from finicky.files import write_sealed
 from finicky.images import read_image
 from finicky.project import Project
 from finicky.pruning import restore
@@ -29,7 +30,8 @@ from finicky.sweep import (
     run_sweep,
     select_again,
 )
-from finicky.sweep.candidate import candidate_name, read_predictions
+from finicky.sweep.candidate import read_predictions
+from finicky.sweep.identity import candidate_name
 
 SETTINGS = SweepSettings(
     backbone="alexnet",
@@ -96,7 +98,7 @@ def test_choice_looks_at_validation_only(run: Path) -> None:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         for found in metrics["test"].values():
             found["value"] = number / 10
-        path.write_text(json.dumps(metrics), encoding="utf-8")
+        write_sealed(path, metrics)
     after = select_again(run, DecisionSettings())
     assert [r["selected"] for r in after.rows] == [r["selected"] for r in before]
     assert [r["score"] for r in after.rows] == pytest.approx([r["score"] for r in before], rel=1e-5)

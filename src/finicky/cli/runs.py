@@ -108,10 +108,14 @@ def run(
 
     Stopped in the middle, the same command goes on where it was.
     """
+    from finicky.locks import refuse_taken
     from finicky.project import Project
-    from finicky.sweep import DEFAULT_KEEP_RATIOS, SweepSettings, parse_ratios
 
     opened = Project.open(project)
+    folder = out or opened.runs / time.strftime("%Y%m%d-%H%M%S")
+    refuse_taken(folder)  # torch takes seconds to load
+    from finicky.sweep import DEFAULT_KEEP_RATIOS, SweepSettings, parse_ratios
+
     settings = SweepSettings(
         backbone=backbone or opened.backbone,
         weights=weights,
@@ -139,7 +143,6 @@ def run(
         max_size_mb=max_size_mb,
         min_recall=min_recall,
     )
-    folder = out or opened.runs / time.strftime("%Y%m%d-%H%M%S")
     say(f"run folder: {folder} (stopped early, go on with the same command and --out)")
     carry_out(opened, folder, settings, choice, force=force, as_json=as_json)
 
@@ -206,6 +209,8 @@ def carry_out(
         result = run_sweep(project, folder, settings, choice, force=force, progress=progress)
         for path, reason in result.rejected:
             say(f"left out {path}: {reason}")
+        for row in result.failed:
+            say(f"{row['candidate']} could not be made: {row['failed']}")
         write_run_gallery(folder, project, progress=progress)
         write_report(folder, progress=progress)
     show(result, as_json)

@@ -19,7 +19,8 @@ from finicky.mapping import OVERLAP
 from finicky.progress import Progress, silent
 from finicky.pruning import PruningPlan, count, cut, save_pruned
 from finicky.spool import Spool
-from finicky.sweep.folder import HEAD, ONNX, PREDICTIONS, RunFolder
+from finicky.sweep.folder import HEAD, ONNX, PREDICTIONS
+from finicky.sweep.identity import Candidate
 from finicky.sweep.inputs import TileSet
 from finicky.sweep.settings import SweepSettings
 from finicky.training import LogisticHead, Reconstructor, extract, refit_head, train_head
@@ -39,36 +40,31 @@ class Heads:
     by_seed: tuple[LogisticHead, ...]
 
 
-def candidate_name(keep_ratio: float) -> str:
-    """The folder name of a keep ratio: ``keep-0.05``, and ``keep-1`` for the unpruned network."""
-    return f"keep-{keep_ratio:.10f}".rstrip("0").rstrip(".")
-
-
 def evaluate_candidate(
+    candidate: Candidate,
     backbone: Backbone,
     plan: PruningPlan,
     data: TileSet,
     settings: SweepSettings,
-    folder: RunFolder,
+    here: Path,
     target: MaskClass,
     *,
     reconstructor: Reconstructor | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Cut, train, test and export one candidate; returns what its ``metrics.json`` holds.
+    """Cut, train, test and export one candidate; returns what its ``metrics.json`` is to hold.
 
     Args:
+        candidate: Which one.
         backbone: Unpruned.
         plan: What stays; the unpruned network's plan keeps all.
         data: Tiles of all splits.
         settings: Of the sweep.
-        folder: Of the run.
+        here: Where its files go.
         target: The class that is looked for.
         reconstructor: Fits the cut network to the unpruned one's responses, if given.
         progress: Told of each batch of features.
     """
-    name = candidate_name(plan.keep_ratio)
-    here = folder.candidate(name)
     repairs = settings.repairs if plan.keep_ratio < 1 else ("none",)
     trials = [
         _try(backbone, plan, data, settings, repair, reconstructor, progress) for repair in repairs
@@ -95,8 +91,9 @@ def evaluate_candidate(
         },
         tolerance=HEAD_TOLERANCE,
     )
-    metrics = {
-        "candidate": name,
+    return {
+        "candidate": candidate.name,
+        "tried": candidate.to_json(),
         "method": plan.method,
         "repair": best.repair,
         "repairs": {trial.repair: trial.validation_score for trial in trials},
@@ -107,8 +104,6 @@ def evaluate_candidate(
         "parity": asdict(parity),
         **quality(data, best.by_seed, best.deployed, seed=settings.seed),
     }
-    folder.finish(name, metrics)
-    return metrics
 
 
 @dataclass(frozen=True)

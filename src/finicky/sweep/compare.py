@@ -37,8 +37,8 @@ from finicky.sweep.inputs import (
     load_tiles,
     make_tiles,
 )
-from finicky.sweep.run import make_reconstructor
 from finicky.sweep.settings import SweepSettings
+from finicky.sweep.workbench import make_reconstructor
 from finicky.training import Reconstructor, extract, train_head
 
 FULL, ORIGINAL, TEXTURE = "unpruned", "original", "texture"

@@ -40,6 +40,7 @@ class SweepResult:
         full: The unpruned network's row.
         rejected: Photos that were left out: path in the project, and reason.
         map: The chosen candidate's pixel head, or why it has none.
+        failed: Rows of candidates that could not be made, the reason in ``failed``.
     """
 
     folder: RunFolder
@@ -48,6 +49,7 @@ class SweepResult:
     full: Row
     rejected: tuple[tuple[str, str], ...]
     map: Mapped
+    failed: tuple[Row, ...] = ()
 
 
 def decide(
@@ -55,12 +57,13 @@ def decide(
     rows: Sequence[Row],
     decision: DecisionSettings,
     *,
+    failed: Sequence[Row] = (),
     progress: Progress = silent,
 ) -> SweepResult:
     """Choose on validation, write ``results.csv`` and ``selected/``."""
     # Measured is measured: a limit that nothing keeps must not cost the table.
     if not (folder.root / RESULTS).is_file():
-        write_table(folder.root / RESULTS, rows)
+        write_table(folder.root / RESULTS, [*rows, *failed])
     choice = choose_row(rows, decision)
     front = pareto_front(
         [_number(r["val_f1"]) for r in rows], [_number(r.get("params")) for r in rows]
@@ -74,13 +77,13 @@ def decide(
         }
         for i, row in enumerate(rows)
     ]
-    write_table(folder.root / RESULTS, marked)
+    write_table(folder.root / RESULTS, [*marked, *failed])
     chosen = marked[choice.index]
     mapped = make_map(folder, str(chosen["candidate"]), progress=progress)
     _select(folder, str(chosen["candidate"]), decision, choice, mapped)
     full = next(row for row in marked if row["keep_ratio"] == 1)
     rejected = tuple((str(p), str(r)) for p, r in read_json(folder.root / RUN)["rejected"])
-    return SweepResult(folder, tuple(marked), chosen, full, rejected, mapped)
+    return SweepResult(folder, tuple(marked), chosen, full, rejected, mapped, tuple(failed))
 
 
 def select_again(
@@ -90,6 +93,12 @@ def select_again(
     if not (run / RESULTS).is_file():
         raise UsageError(f"{run} holds no {RESULTS}: name the folder of a finished run")
     folder = RunFolder(run)
+    with folder.owned():
+        return _select_again(folder, decision, progress)
+
+
+def _select_again(folder: RunFolder, decision: DecisionSettings, progress: Progress) -> SweepResult:
+    run = folder.root
     timed: dict[str, Row] = {}
     if (run / LATENCY).is_file():
         timed = read_json(run / LATENCY)["candidates"]
@@ -103,7 +112,20 @@ def select_again(
                 "--out makes it again"
             )
         rows.append(quality_columns(metrics) | timed.get(name, {}))
-    return decide(folder, rows, decision, progress=progress)
+    failed = read_table(run / RESULTS, failed=True)
+    return decide(folder, rows, decision, failed=failed, progress=progress)
+
+
+def leading(
+    decision: DecisionSettings, metrics: Sequence[dict[str, Any]]
+) -> tuple[str, float] | None:
+    """Name and score of the candidate that leads before times are known; ``None``: none can."""
+    rows = [quality_columns(m) for m in metrics]
+    try:
+        choice = choose_row(rows, decision)
+    except (DataError, StopIteration):
+        return None
+    return str(rows[choice.index]["candidate"]), round(choice.scores[choice.index], 6)
 
 
 def choose_row(rows: Sequence[Row], decision: DecisionSettings) -> Choice:

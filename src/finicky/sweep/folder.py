@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from finicky.errors import DataError, UsageError
-from finicky.files import read_json, sha256_file, write_json
+from finicky.errors import DataError, StorageError, UsageError
+from finicky.files import (
+    read_json,
+    read_sealed,
+    remove_leftovers,
+    sha256_file,
+    write_sealed,
+)
+from finicky.locks import sole_owner
+from finicky.sweep.journal import Journal
 
-RUN, RESULTS, REPORT = "run.json", "results.csv", "report.html"
-METRICS, PREDICTIONS = "metrics.json", "predictions.npz"
+RUN, JOURNAL, RESULTS, REPORT = "run.json", "journal.jsonl", "results.csv", "report.html"
+METRICS, FAILED, PREDICTIONS = "metrics.json", "failed.json", "predictions.npz"
 HEAD, ONNX, LATENCY, IMPORTANCE = "head.safetensors", "model.onnx", "latency.json", "importance.npz"
 # What a candidate's metrics.json vouches for.
 CANDIDATE_FILES = ("plan.json", "model.safetensors", HEAD, ONNX, PREDICTIONS)
@@ -39,8 +50,37 @@ class RunFolder:
     def candidate(self, name: str) -> Path:
         return self.root / "candidates" / name
 
-    def open(self, conditions: dict[str, Any], *, force: bool = False) -> bool:
-        """Claim the folder for work under ``conditions``; true where earlier work can go on.
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.root / JOURNAL)
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the folder for this process; one that was made for nothing is taken away again.
+
+        Raises:
+            UsageError: It is a file, or holds something else than a run.
+            DataError: Another process works in it.
+        """
+        self._refuse_foreign()
+        made = not self.root.exists()
+        try:
+            with sole_owner(self.root):
+                yield
+        finally:
+            if made and self.root.is_dir() and not _visible(self.root):
+                shutil.rmtree(self.root, ignore_errors=True)
+
+    def note_end(self, error: BaseException) -> None:
+        """Write down why a run ended early, if there is still room for it."""
+        if self.journal.path.is_file():
+            with suppress(DataError):
+                self.journal.append("stopped", reason=f"{type(error).__name__}: {error}")
+
+    def open(self, conditions: dict[str, Any], *, force: bool = False) -> None:
+        """Make sure that work under ``conditions`` can go on here.
+
+        What a killed process left half is cleared away.
 
         Args:
             conditions: What every number depends on: settings and hashes of the data.
@@ -49,75 +89,139 @@ class RunFolder:
         Raises:
             UsageError: The folder holds something else, or a run under other conditions.
         """
+        self._refuse_foreign()
         path = self.root / RUN
         if not path.is_file():
-            if self.root.exists() and not self.root.is_dir():
-                raise UsageError(f"{self.root} is a file; --out needs a folder")
-            if self.root.is_dir() and _foreign(self.root):
-                raise UsageError(
-                    f"{self.root} holds other files and no run: choose a new or empty --out folder"
-                )
             # Without run.json nobody can say under which conditions leftovers were made.
             self.clear()
-            return False
-        before = read_json(path).get("conditions", {})
-        differing = sorted(k for k in {*before, *conditions} if before.get(k) != conditions.get(k))
-        if not differing:
-            return True
-        if not force:
+            return
+        differing = differences(read_json(path).get("conditions", {}), conditions)
+        if differing and not force:
             raise UsageError(
                 f"{self.root} holds a run with other {', '.join(differing)}: choose another --out "
                 "folder, or --force to start it anew"
             )
-        self.clear()
-        return False
+        if differing:
+            self.clear()
+        remove_leftovers(self.root)
 
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else; what vouches for other files goes first."""
-        try:
-            for path in (
-                *self.root.glob("candidates/*/" + METRICS),
-                self.tiles / "tiles.csv",
-                self.crops / "crops.csv",
-            ):
-                path.unlink(missing_ok=True)
-            for name in ("candidates", "selected", "tiles", "crops", "gallery"):
-                if (self.root / name).is_dir():
-                    shutil.rmtree(self.root / name)
-            for name in (RESULTS, REPORT, IMPORTANCE, LATENCY, RUN):
-                (self.root / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise DataError(
-                f"could not clear {self.root}: {error.strerror or error}. Close what has its files "
-                "open, or choose another --out folder"
-            ) from error
+        for path in (
+            *self.root.glob("candidates/*/" + METRICS),
+            self.tiles / "tiles.csv",
+            self.crops / "crops.csv",
+        ):
+            remove(path)
+        for name in ("candidates", "selected", "tiles", "crops", "gallery"):
+            remove(self.root / name)
+        for name in (RESULTS, REPORT, IMPORTANCE, LATENCY, JOURNAL, RUN):
+            remove(self.root / name)
+
+    def record(self, what: str, files: Iterable[Path]) -> None:
+        """Note in the journal that a step is done, and the hashes of the files that it made."""
+        hashes = {
+            p.relative_to(self.root).as_posix(): sha256_file(p)
+            for p in sorted(files)
+            if p.is_file()
+        }
+        self.journal.append("made", what=what, files=hashes)
+
+    def changed(self, what: str) -> list[str] | None:
+        """Files of a step that are missing or not as it left them; ``None``: it was never done."""
+        records, _ = self.journal.read()
+        made = [r["files"] for r in records if r["event"] == "made" and r["what"] == what]
+        return self._changed(made[-1]) if made else None
 
     def finished(self, name: str) -> dict[str, Any] | None:
         """A candidate's ``metrics.json``, if it is there and all its files are those it names."""
-        folder = self.candidate(name)
-        if not (folder / METRICS).is_file():
+        if self.changed_in(name) != []:
+            return None
+        return read_sealed(self.candidate(name) / METRICS)
+
+    def changed_in(self, name: str) -> list[str] | None:
+        """Files of a candidate that are not as it left them; ``None``: it was never finished."""
+        here = self.candidate(name)
+        prefix = here.relative_to(self.root).as_posix()
+        if not (here / METRICS).is_file():
             return None
         try:
-            metrics: dict[str, Any] = read_json(folder / METRICS)
-            hashes = metrics["files"]
-        except (DataError, KeyError, TypeError):
-            return None
-        whole = all(
-            (folder / file).is_file() and sha256_file(folder / file) == hashes.get(file)
-            for file in CANDIDATE_FILES
-        )
-        return metrics if whole else None
+            hashes: dict[str, str] = read_sealed(here / METRICS)["files"]
+        except (DataError, KeyError):
+            return [f"{prefix}/{METRICS}"]
+        return self._changed({f"{prefix}/{f}": hashes.get(f, "") for f in CANDIDATE_FILES})
 
-    def finish(self, name: str, metrics: dict[str, Any]) -> None:
+    def finish(self, name: str, metrics: dict[str, Any]) -> dict[str, Any]:
         """Write a candidate's ``metrics.json``, last, with the hashes of its other files."""
         folder = self.candidate(name)
         hashes = {file: sha256_file(folder / file) for file in CANDIDATE_FILES}
-        write_json(folder / METRICS, metrics | {"files": hashes})
+        (folder / FAILED).unlink(missing_ok=True)
+        write_sealed(folder / METRICS, metrics | {"files": hashes})
+        self.journal.append("finished", candidate=name)
+        return metrics
+
+    def fail(self, name: str, reason: str, *, final: bool) -> None:
+        """Note that a candidate cannot be made; ``final``: another try would end the same way."""
+        self.discard(name)
+        write_sealed(self.candidate(name) / FAILED, {"reason": reason, "final": final})
+        self.journal.append("failed", candidate=name, reason=reason)
+
+    def failed(self, name: str) -> str | None:
+        """Why a candidate cannot be made, if that is known for good."""
+        path = self.candidate(name) / FAILED
+        try:
+            value = read_sealed(path)
+        except DataError:
+            return None
+        return str(value["reason"]) if value.get("final") else None
+
+    def discard(self, name: str) -> None:
+        """Take away what there is of an unfinished candidate."""
+        remove(self.candidate(name) / METRICS)
+        remove(self.candidate(name))
+
+    def _changed(self, hashes: Mapping[str, str]) -> list[str]:
+        def same(path: Path, expected: str) -> bool:
+            try:
+                return sha256_file(path) == expected
+            except OSError:
+                return False
+
+        return [file for file, expected in hashes.items() if not same(self.root / file, expected)]
+
+    def _refuse_foreign(self) -> None:
+        if self.root.exists() and not self.root.is_dir():
+            raise UsageError(f"{self.root} is a file; --out needs a folder")
+        if self.root.is_dir() and not (self.root / RUN).is_file() and _foreign(self.root):
+            raise UsageError(
+                f"{self.root} holds other files and no run: choose a new or empty --out folder"
+            )
+
+
+def remove(place: Path) -> None:
+    """Take a file or a folder away, if it is there."""
+    try:
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"could not remove {place}: {error.strerror or error}. Close what has its files open, "
+            "or choose another --out folder"
+        ) from error
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Which conditions differ; JSON makes lists of tuples, which is no difference."""
+    plain = json.loads(json.dumps(now))
+    return sorted(k for k in {*before, *plain} if before.get(k) != plain.get(k))
 
 
 def _foreign(root: Path) -> bool:
     """Whether anything in the folder is not what a run leaves whose ``run.json`` is missing."""
     ours = {"tiles", "crops", "candidates", "selected", "gallery", "project"}
     if any((root / name).is_dir() for name in ("tiles", "candidates")):
-        ours |= {RESULTS, REPORT, IMPORTANCE, LATENCY}
-    return any(p.name not in ours and not p.name.startswith(".") for p in root.iterdir())
+        ours |= {RESULTS, REPORT, IMPORTANCE, LATENCY, JOURNAL}
+    return any(name not in ours for name in _visible(root))
+
+
+def _visible(root: Path) -> list[str]:
+    return [p.name for p in root.iterdir() if not p.name.startswith(".")]

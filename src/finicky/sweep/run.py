@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from finicky.backbones import Backbone, load_backbone
 from finicky.files import atomic_path, write_json
 from finicky.importance import TileOptions
-from finicky.progress import Progress, silent, titled
+from finicky.progress import Progress, silent
 from finicky.project import Project
+from finicky.pruning import PruningPlan
 from finicky.ranking import Ranking, check_method, rank, unpruned_plan
 from finicky.spool import Spool
-from finicky.sweep.candidate import candidate_name, evaluate_candidate
-from finicky.sweep.decide import DecisionSettings, SweepResult, decide
-from finicky.sweep.folder import IMPORTANCE, RUN, RunFolder
+from finicky.sweep.decide import DecisionSettings, SweepResult, decide, leading
+from finicky.sweep.evaluator import Evaluator
+from finicky.sweep.events import Event, Listener, unheard
+from finicky.sweep.executors import InProcess, Outcome
+from finicky.sweep.folder import IMPORTANCE, LATENCY, RUN, RunFolder, remove
+from finicky.sweep.identity import Candidate
 from finicky.sweep.inputs import (
     Evidence,
     TileSet,
@@ -29,10 +33,10 @@ from finicky.sweep.inputs import (
 )
 from finicky.sweep.maps import keep_crops
 from finicky.sweep.settings import SweepSettings
-from finicky.sweep.table import quality_columns
+from finicky.sweep.table import failed_row, quality_columns
 from finicky.sweep.timing import time_candidates
+from finicky.sweep.workbench import Workbench
 from finicky.timing import environment
-from finicky.training import ReconstructionSettings, Reconstructor
 
 
 def run_sweep(
@@ -43,6 +47,7 @@ def run_sweep(
     *,
     force: bool = False,
     progress: Progress = silent,
+    listen: Listener = unheard,
 ) -> SweepResult:
     """Score, cut, train, test, time and choose; what an earlier start finished is not redone.
 
@@ -53,115 +58,147 @@ def run_sweep(
         decision: How to choose.
         force: Throw away an earlier run under other conditions.
         progress: Told what is done of what.
+        listen: Told of every candidate, and of damaged files; see `Event`.
 
     Raises:
         UsageError: The folder is taken, or a setting is out of range.
-        DataError: The photos do not suffice, or no candidate keeps the limits.
+        DataError: The photos do not suffice, no candidate keeps the limits, or another process
+            works in the folder.
+        StorageError: A file could not be written; what was finished is kept.
     """
-    backbone = load_backbone(
-        settings.backbone,
-        weights=settings.weights,
-        arch=settings.arch,
-        preprocessing=settings.preprocessing,
-    )
-    backbone.check_size(settings.tile)
-    check_method(settings.method, backbone)
-    evidence = gather_evidence(project, settings, progress=progress)
     folder = RunFolder(Path(out))
-    conditions = fingerprint(project, evidence, settings, backbone.provenance.sha256)
-    folder.open(conditions, force=force)
-    _write_run(folder, project, evidence, backbone, conditions)
-    table = make_tiles(project, evidence, settings, folder.tiles, progress=progress)
-    with Spool() as spool:
-        data = load_tiles(
-            table, spool, size=settings.tile, targets=evidence.targets, progress=progress
-        )
-        found = _candidates(backbone, evidence, project, settings, data, folder, progress)
-        timed = time_candidates(
-            folder,
-            list(found),
-            np.array(data.tiles[data.rows("validation")[:1]]),
-            seconds=settings.latency_seconds,
-            progress=progress,
-        )
-    rows = [quality_columns(metrics) | timed.get(name, {}) for name, metrics in found.items()]
-    if settings.maps:
-        keep_crops(project, evidence, settings, folder, progress=progress)
-    return decide(folder, rows, decision, progress=progress)
+    with folder.owned():
+        try:
+            return _Sweep(project, folder, settings, progress, listen).run(decision, force=force)
+        except BaseException as error:
+            folder.note_end(error)
+            raise
 
 
-def _candidates(
-    backbone: Backbone,
-    evidence: Evidence,
-    project: Project,
-    settings: SweepSettings,
-    data: TileSet,
-    folder: RunFolder,
-    progress: Progress,
-) -> dict[str, dict[str, Any]]:
-    """``metrics.json`` of every candidate by name, the unpruned network first."""
-    names = {candidate_name(ratio): ratio for ratio in settings.ratios()}
-    ranking: Ranking | None = None
-    reconstructor: Reconstructor | None = None
-    found: dict[str, dict[str, Any]] = {}
-    for number, (name, ratio) in enumerate(names.items(), start=1):
-        done = folder.finished(name)
-        if done is None:
-            if ranking is None:
-                ranking = _rank(backbone, evidence, project, settings, folder, progress)
-            report = titled(progress, f"candidate {number} of {len(names)} ({name})")
-            plan = unpruned_plan(backbone) if ratio == 1 else ranking.plan(ratio)
-            if ratio < 1 and "reconstruct" in settings.repairs and reconstructor is None:
-                reconstructor = make_reconstructor(backbone, data, settings, progress)
-            done = evaluate_candidate(
-                backbone,
-                plan,
-                data,
-                settings,
+class _Sweep:
+    """One sweep: its inputs, and the steps in order."""
+
+    def __init__(
+        self,
+        project: Project,
+        folder: RunFolder,
+        settings: SweepSettings,
+        progress: Progress,
+        listen: Listener,
+    ) -> None:
+        self._project, self._folder, self._settings = project, folder, settings
+        self._progress, self._listen = progress, listen
+        self._backbone = load_backbone(
+            settings.backbone,
+            weights=settings.weights,
+            arch=settings.arch,
+            preprocessing=settings.preprocessing,
+        )
+        self._backbone.check_size(settings.tile)
+        check_method(settings.method, self._backbone)
+        self._evidence = gather_evidence(project, settings, progress=progress)
+
+    def run(self, decision: DecisionSettings, *, force: bool) -> SweepResult:
+        folder, settings = self._folder, self._settings
+        self._open(force)
+        with Spool() as spool:
+            data = self._tiles(spool)
+            outcomes = self._evaluate(data, decision)
+            done = [o.metrics for o in outcomes if o.metrics is not None]
+            # Last and alone: what is made at the same time would slow what is clocked.
+            self._stale("latency", folder.root / LATENCY)
+            timed = time_candidates(
                 folder,
-                evidence.targets[0],
-                reconstructor=reconstructor,
-                progress=report,
+                [str(metrics["candidate"]) for metrics in done],
+                np.array(data.tiles[data.rows("validation")[:1]]),
+                seconds=settings.latency_seconds,
+                progress=self._progress,
             )
-        found[name] = done
-    return found
+        rows = [quality_columns(m) | timed.get(m["candidate"], {}) for m in done]
+        failed = [failed_row(o.candidate, o.reason) for o in outcomes if o.metrics is None]
+        if settings.maps:
+            self._crops()
+        return decide(folder, rows, decision, failed=failed, progress=self._progress)
 
+    def _open(self, force: bool) -> None:
+        conditions = fingerprint(
+            self._project, self._evidence, self._settings, self._backbone.provenance.sha256
+        )
+        self._folder.open(conditions, force=force)
+        _write_run(self._folder, self._project, self._evidence, self._backbone, conditions)
+        self._folder.journal.append("started")
 
-def make_reconstructor(
-    backbone: Backbone, data: TileSet, settings: SweepSettings, progress: Progress = silent
-) -> Reconstructor:
-    """Shows the unpruned network a random draw of training tiles."""
-    options = ReconstructionSettings(seed=settings.seed)
-    train = np.random.default_rng(settings.seed).permutation(data.rows("train"))
-    tiles = np.array(data.tiles[np.sort(train[: options.tiles])])
-    inputs = backbone.preprocessing(torch.from_numpy(tiles))
-    return Reconstructor(backbone, inputs, options, progress=progress)
+    def _tiles(self, spool: Spool) -> TileSet:
+        folder, progress = self._folder, self._progress
+        fresh = self._stale("tiles", folder.tiles)
+        table = make_tiles(
+            self._project, self._evidence, self._settings, folder.tiles, progress=progress
+        )
+        if fresh:
+            folder.record("tiles", folder.tiles.rglob("*"))
+        size, targets = self._settings.tile, self._evidence.targets
+        return load_tiles(table, spool, size=size, targets=targets, progress=progress)
 
+    def _evaluate(self, data: TileSet, decision: DecisionSettings) -> list[Outcome]:
+        """Every candidate; here a search would ask for some, look, and ask for more."""
+        candidates = [Candidate(ratio) for ratio in self._settings.ratios()]
+        bench = Workbench(
+            self._backbone, data, self._settings, self._evidence.targets[0], self._progress
+        )
+        evaluator = Evaluator(
+            self._folder,
+            InProcess(bench, progress=self._progress),
+            self._plan,
+            leader=partial(leading, decision),
+            listen=self._listen,
+        )
+        return evaluator.evaluate(candidates)
 
-def _rank(
-    backbone: Backbone,
-    evidence: Evidence,
-    project: Project,
-    settings: SweepSettings,
-    folder: RunFolder,
-    progress: Progress,
-) -> Ranking:
-    ranking = rank(
-        backbone,
-        evidence.scoring,
-        classes=project.classes,
-        targets=evidence.targets,
-        method=settings.method,
-        criterion_name=settings.criterion,
-        round_to=settings.round_to,
-        tiles=TileOptions(size=settings.tile, min_coverage=settings.min_coverage),
-        seed=settings.seed,
-        progress=progress,
-    )
-    if ranking.scores:  # the original method has none of the unpruned network
-        with atomic_path(folder.root / IMPORTANCE) as path, path.open("wb") as stream:
-            np.savez(stream, **ranking.scores)  # type: ignore[arg-type]
-    return ranking
+    def _plan(self, candidate: Candidate) -> PruningPlan:
+        return (
+            unpruned_plan(self._backbone)
+            if candidate.unpruned
+            else self._ranking.plan(candidate.keep_ratio)
+        )
+
+    @cached_property
+    def _ranking(self) -> Ranking:
+        settings = self._settings
+        ranking = rank(
+            self._backbone,
+            self._evidence.scoring,
+            classes=self._project.classes,
+            targets=self._evidence.targets,
+            method=settings.method,
+            criterion_name=settings.criterion,
+            round_to=settings.round_to,
+            tiles=TileOptions(size=settings.tile, min_coverage=settings.min_coverage),
+            seed=settings.seed,
+            progress=self._progress,
+        )
+        if ranking.scores:  # the original method has none of the unpruned network
+            path = self._folder.root / IMPORTANCE
+            with atomic_path(path) as temporary, temporary.open("wb") as stream:
+                np.savez(stream, **ranking.scores)  # type: ignore[arg-type]
+            self._folder.record("importance", [path])
+        return ranking
+
+    def _crops(self) -> None:
+        folder = self._folder
+        fresh = self._stale("crops", folder.crops)
+        keep_crops(self._project, self._evidence, self._settings, folder, progress=self._progress)
+        if fresh:
+            folder.record("crops", folder.crops.rglob("*"))
+
+    def _stale(self, step: str, place: Path) -> bool:
+        """Whether a step is to be done (again); then nothing is left of an earlier try."""
+        changed = self._folder.changed(step)
+        for file in changed or ():
+            self._listen(Event("damaged", {"file": file}))
+        if changed == []:
+            return False
+        remove(place)
+        return True
 
 
 def _write_run(

@@ -12,7 +12,9 @@ from typing import Any
 from finicky.errors import DataError
 from finicky.evaluation import METRICS
 from finicky.files import write_text
+from finicky.sweep.identity import Candidate
 
+FAILED = "failed"  # why there is nothing but this in a row
 TEXT_COLUMNS = ("candidate", "method", "repair")
 COLUMNS = (
     *TEXT_COLUMNS,
@@ -22,6 +24,7 @@ COLUMNS = (
     *("latency_p50_ms", "latency_p95_ms", "latency_all_p50_ms", "latency_all_p95_ms"),
     *("latency_ratio", "latency_all_ratio"),
     *("score", "pareto", "selected"),
+    FAILED,
 )
 Row = dict[str, Any]
 
@@ -44,6 +47,11 @@ def quality_columns(metrics: Mapping[str, Any]) -> Row:
     return row
 
 
+def failed_row(candidate: Candidate, reason: str) -> Row:
+    """The row of a candidate that could not be made."""
+    return {"candidate": candidate.name, "keep_ratio": candidate.keep_ratio, FAILED: reason}
+
+
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the rows; what is undefined or was not measured is an empty cell."""
     stream = io.StringIO()
@@ -54,8 +62,13 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_text(path, stream.getvalue())
 
 
-def read_table(path: Path) -> list[Row]:
-    """The rows of a ``results.csv``: text columns as str, the others as float, NaN where empty."""
+def read_table(path: Path, *, failed: bool = False) -> list[Row]:
+    """The rows of a ``results.csv``: text columns as str, the others as float, NaN where empty.
+
+    Args:
+        path: Of the table.
+        failed: Read the rows of candidates that could not be made, instead of the others.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
@@ -63,8 +76,9 @@ def read_table(path: Path) -> list[Row]:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     try:
         return [
-            {k: v if k in TEXT_COLUMNS else float(v or "nan") for k, v in row.items()}
+            {k: v if k in (*TEXT_COLUMNS, FAILED) else float(v or "nan") for k, v in row.items()}
             for row in rows
+            if bool(row.get(FAILED)) == failed
         ]
     except (ValueError, TypeError) as error:
         raise DataError(f"{path} is damaged: {error}") from error

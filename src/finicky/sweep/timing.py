@@ -60,6 +60,7 @@ def time_candidates(
     intervals = {name: _intervals(reports, i) for i, name in enumerate(names)}
     value = {"environment": environment(), "batch": 1, "candidates": timed}
     write_json(path, value | {"ratio_intervals": intervals})
+    folder.record("latency", [path])
     return timed
 
 

@@ -1,0 +1,144 @@
+"""Candidates to outcomes: what an earlier start finished is read, the rest is made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from finicky.errors import DataError
+from finicky.pruning import PruningPlan
+from finicky.sweep.events import Event, Listener, unheard
+from finicky.sweep.executors import Executor, Outcome, Task
+from finicky.sweep.folder import RunFolder
+from finicky.sweep.identity import Candidate
+
+Plans = Callable[[Candidate], PruningPlan]
+Leader = Callable[[Sequence[dict[str, Any]]], tuple[str, float] | None]
+
+
+class Evaluator:
+    """Makes whichever candidates it is asked for, each once, and tells of every one.
+
+    A search asks again and again; a sweep over all asks once.
+
+    Args:
+        folder: Of the run; this process owns it.
+        executor: Makes what is not there yet.
+        plans: What stays under a candidate; asked only for those that are made.
+        leader: Name and score of the best of some metrics.
+        listen: Told of every candidate.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        executor: Executor,
+        plans: Plans,
+        *,
+        leader: Leader = lambda _: None,
+        listen: Listener = unheard,
+    ) -> None:
+        self._folder, self._executor, self._plans = folder, executor, plans
+        self._leader, self._listen = leader, listen
+        self._outcomes: dict[str, Outcome] = {}
+        self._pending = 0
+        self._clock = _Clock()
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """All so far, by name, in the order in which they were asked for."""
+        return dict(self._outcomes)
+
+    def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
+        """Outcomes in the order asked for, failed ones included.
+
+        Raises:
+            DataError: The unpruned network, which all others are compared with, failed.
+            StorageError: A file could not be written; what was finished is kept.
+        """
+        fresh = [c for c in candidates if c.name not in self._outcomes]
+        order = {name: i for i, name in enumerate([*self._outcomes, *(c.name for c in fresh)], 1)}
+        missing = []
+        self._pending = len(fresh)
+        for candidate in fresh:
+            known = self._known(candidate)
+            if known is None:
+                missing.append(candidate)
+            else:
+                self._note(known, "failed" if known.reason else "kept")
+        self._clock.start()
+        for outcome in self._executor.run(self._tasks(missing, order)):
+            self._settle(outcome)
+        self._outcomes = dict(sorted(self._outcomes.items(), key=lambda item: order[item[0]]))
+        return [self._outcomes[c.name] for c in candidates]
+
+    def _known(self, candidate: Candidate) -> Outcome | None:
+        for file in self._folder.changed_in(candidate.name) or ():
+            self._listen(Event("damaged", {"file": file}))
+        metrics = self._folder.finished(candidate.name)
+        if metrics is not None:
+            return Outcome(candidate, metrics)
+        reason = self._folder.failed(candidate.name)
+        return None if reason is None else Outcome(candidate, None, reason)
+
+    def _tasks(self, missing: Sequence[Candidate], order: Mapping[str, int]) -> Iterator[Task]:
+        for candidate in missing:
+            self._folder.discard(candidate.name)
+            here = self._folder.candidate(candidate.name)
+            title = f"candidate {order[candidate.name]} of {len(order)} ({candidate.name})"
+            yield Task(candidate, self._plans(candidate), here, title)
+
+    def _settle(self, outcome: Outcome) -> None:
+        name = outcome.candidate.name
+        if outcome.metrics is None:
+            if outcome.candidate.unpruned:
+                raise DataError(f"the unpruned network cannot be used: {outcome.reason}")
+            self._folder.fail(name, outcome.reason, final=outcome.final)
+            self._note(outcome, "failed")
+        else:
+            self._folder.finish(name, outcome.metrics)
+            self._note(outcome, "finished")
+
+    def _note(self, outcome: Outcome, status: str) -> None:
+        self._outcomes[outcome.candidate.name] = outcome
+        self._pending -= 1
+        self._clock.tick(made=status != "kept" and outcome.seconds > 0)
+        total = len(self._outcomes) + self._pending
+        facts: dict[str, Any] = {
+            "candidate": outcome.candidate.name,
+            "status": status,
+            "done": len(self._outcomes),
+            "total": total,
+            "seconds": round(outcome.seconds, 3),
+            "seconds_left": self._clock.left(self._pending),
+        }
+        if outcome.metrics is None:
+            facts["reason"] = outcome.reason
+        else:
+            validation = outcome.metrics["validation"]
+            for metric in ("balanced_accuracy", "f1"):
+                facts[f"val_{metric}"] = validation[metric]["value"]
+            facts["params"] = outcome.metrics["params"]
+        best = self._leader([o.metrics for o in self._outcomes.values() if o.metrics is not None])
+        facts["best"], facts["best_score"] = best if best is not None else (None, None)
+        self._listen(Event("candidate", facts))
+
+
+class _Clock:
+    """How long the rest will take, going by what was made since the start."""
+
+    def __init__(self) -> None:
+        self._since, self._made = time.monotonic(), 0
+
+    def start(self) -> None:
+        if not self._made:
+            self._since = time.monotonic()
+
+    def tick(self, *, made: bool) -> None:
+        self._made += made
+
+    def left(self, pending: int) -> float | None:
+        if not self._made:
+            return None
+        return round((time.monotonic() - self._since) / self._made * pending, 1)

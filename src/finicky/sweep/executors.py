@@ -1,0 +1,93 @@
+"""Where candidates are made: what is to be done, what came of it, and in which order."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from finicky.errors import FinickyError, StorageError
+from finicky.progress import Progress, silent, titled
+from finicky.pruning import PruningPlan
+from finicky.sweep.identity import Candidate
+from finicky.sweep.workbench import Workbench
+
+# A write that fails in one of these ways would fail for every candidate.
+_STORAGE = {errno.ENOSPC, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One candidate to make, the folder that its files go to, and what to call it meanwhile."""
+
+    candidate: Candidate
+    plan: PruningPlan
+    here: Path
+    title: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a candidate: its metrics, or the reason why there are none.
+
+    Attributes:
+        candidate: Which.
+        metrics: What its ``metrics.json`` is to hold; ``None`` if it failed.
+        reason: One line; empty unless it failed.
+        final: Whether another try would fail in the same way.
+        seconds: How long it took; 0 where an earlier start had done it.
+    """
+
+    candidate: Candidate
+    metrics: dict[str, Any] | None
+    reason: str = ""
+    final: bool = True
+    seconds: float = 0.0
+
+
+class Executor(Protocol):
+    """Makes candidates, one after the other or many at a time."""
+
+    def run(self, tasks: Iterator[Task]) -> Iterator[Outcome]:
+        """Outcomes as they come; a task is asked for when there is room for it."""
+        ...
+
+
+class InProcess:
+    """One candidate after the other, here."""
+
+    def __init__(self, bench: Workbench, *, progress: Progress = silent) -> None:
+        self._bench, self._progress = bench, progress
+
+    def run(self, tasks: Iterator[Task]) -> Iterator[Outcome]:
+        """The `Executor` protocol."""
+        for task in tasks:
+            yield attempt(self._bench, task, progress=titled(self._progress, task.title))
+
+
+def attempt(bench: Workbench, task: Task, *, progress: Progress = silent) -> Outcome:
+    """Make one candidate; whatever goes wrong with it alone becomes the reason.
+
+    Raises:
+        StorageError: Its files could not be written, so nor could those of the next.
+    """
+    start = time.monotonic()
+    try:
+        metrics = bench.make(task.candidate, task.plan, task.here, progress=progress)
+    except StorageError:
+        raise
+    except FinickyError as error:
+        return Outcome(task.candidate, None, _line(str(error)), True, time.monotonic() - start)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _STORAGE:
+            raise StorageError(f"could not write {task.here}: {error.strerror}") from error
+        reason = _line(f"{type(error).__name__}: {error}")
+        return Outcome(task.candidate, None, reason, False, time.monotonic() - start)
+    return Outcome(task.candidate, metrics, seconds=time.monotonic() - start)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:500]

@@ -1,0 +1,39 @@
+"""What tells one candidate of a sweep from its neighbours, and the name that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way of making the network smaller.
+
+    A field that is as by default leaves no trace in the name, so that a new field leaves the names,
+    and with them the folders, of older runs alone. What all candidates of a run share is not here
+    but in the run's conditions (`fingerprint`).
+
+    Attributes:
+        keep_ratio: In (0, 1]; 1 is the unpruned network.
+    """
+
+    keep_ratio: float
+
+    @property
+    def name(self) -> str:
+        """The candidate's folder: one name, one candidate."""
+        return candidate_name(self.keep_ratio)
+
+    @property
+    def unpruned(self) -> bool:
+        return self.keep_ratio == 1
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain value for JSON."""
+        return asdict(self)
+
+
+def candidate_name(keep_ratio: float) -> str:
+    """The folder name of a keep ratio: ``keep-0.05``, and ``keep-1`` for the unpruned network."""
+    return f"keep-{keep_ratio:.10f}".rstrip("0").rstrip(".")

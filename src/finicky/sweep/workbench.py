@@ -1,0 +1,85 @@
+"""What every candidate is made from, opened once in a process, and the making of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from finicky.backbones import Backbone
+from finicky.classes import MaskClass
+from finicky.progress import Progress, silent
+from finicky.pruning import PruningPlan
+from finicky.sweep.candidate import evaluate_candidate
+from finicky.sweep.identity import Candidate
+from finicky.sweep.inputs import TileSet
+from finicky.sweep.settings import SweepSettings
+from finicky.training import ReconstructionSettings, Reconstructor
+
+# The number of threads changes the last bits of a sum. One for each candidate, however many
+# candidates are made side by side, gives the same bytes on one core and on all.
+THREADS = 1
+
+
+@dataclass
+class Workbench:
+    """Backbone, tiles and settings; the reconstructor is made when the first candidate asks."""
+
+    backbone: Backbone
+    data: TileSet
+    settings: SweepSettings
+    target: MaskClass
+    progress: Progress = field(default=silent, repr=False)
+
+    def make(
+        self, candidate: Candidate, plan: PruningPlan, here: Path, *, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Cut, train, test and export one candidate into ``here``; returns its metrics."""
+        with threads(THREADS):
+            reconstruct = not candidate.unpruned and "reconstruct" in self.settings.repairs
+            return evaluate_candidate(
+                candidate,
+                self.backbone,
+                plan,
+                self.data,
+                self.settings,
+                here,
+                self.target,
+                reconstructor=self.reconstructor if reconstruct else None,
+                progress=progress,
+            )
+
+    @cached_property
+    def reconstructor(self) -> Reconstructor:
+        return make_reconstructor(self.backbone, self.data, self.settings, self.progress)
+
+
+def make_reconstructor(
+    backbone: Backbone, data: TileSet, settings: SweepSettings, progress: Progress = silent
+) -> Reconstructor:
+    """Shows the unpruned network a random draw of training tiles."""
+    options = ReconstructionSettings(seed=settings.seed)
+    train = np.random.default_rng(settings.seed).permutation(data.rows("train"))
+    tiles = np.array(data.tiles[np.sort(train[: options.tiles])])
+    inputs = backbone.preprocessing(torch.from_numpy(tiles))
+    return Reconstructor(backbone, inputs, options, progress=progress)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads for torch and for what numpy and SciPy compute with; as before afterwards."""
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    with threadpool_limits(count):
+        torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
