@@ -273,7 +273,7 @@ def _of_full(root, name):
 
 def _select_none(root):
     text = (root / "results.csv").read_text(encoding="utf-8")
-    (root / "results.csv").write_text(re.sub(r",1\n", ",0\n", text), encoding="utf-8")
+    (root / "results.csv").write_text(re.sub(r",1,\n", ",0,\n", text), encoding="utf-8")
 
 
 def test_old_plan_version_is_refused(make_run):
