@@ -64,7 +64,8 @@ Criterion = Annotated[
     typer.Option(
         help="What ranks filters under finicky. By masks: quantile-iou, photo-iou, best-iou, "
         "truncated-iou, rank, two-sided-rank, mask-correlation, signed-mask-correlation; by masks "
-        "and labels of tiles: mask+class, iou+class, mask+iou+class; without masks, to compare: "
+        "and labels of tiles: coverage (chosen in turn, no two alike), mask+class, iou+class, "
+        "mask+iou+class; without masks, to compare: "
         "class-evidence, class-t, mean-activation, random, l1, l2, group-l2, fpgm, bn-scale, "
         "taylor, hessian."
     ),

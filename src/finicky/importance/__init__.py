@@ -9,6 +9,7 @@ from finicky.importance.criteria import (
     criterion,
 )
 from finicky.importance.evidence import Evidence, gather
+from finicky.importance.joint import JointMoments
 from finicky.importance.original import INPUT_SIZE as ORIGINAL_SIZE
 from finicky.importance.original import OriginalChoice, OriginalScorer
 from finicky.importance.pooled import PooledTiles
@@ -30,6 +31,7 @@ __all__ = [
     "PEERS",
     "ChannelStatistics",
     "Evidence",
+    "JointMoments",
     "MaskImportance",
     "NamedCriterion",
     "OriginalChoice",

@@ -10,6 +10,7 @@ import numpy as np
 from finicky.errors import UsageError, nearest_names
 from finicky.importance import overlap, peers
 from finicky.importance.by_photo import TOP_SHARE
+from finicky.importance.coverage import coverage
 from finicky.importance.evidence import Evidence, Scores
 from finicky.importance.labels import class_evidence, class_t
 from finicky.importance.statistics import ChannelStatistics
@@ -22,7 +23,8 @@ class NamedCriterion:
     Attributes:
         score: From evidence to ``(C,)`` scores by convolution; NaN = no evidence.
         summary: One line.
-        needs: What it reads: ``masks``, ``tiles`` (labels only), ``losses`` (gradients).
+        needs: What it reads: ``masks``, ``joint`` (how channels vary together, by the masks),
+            ``tiles`` (labels only), ``losses`` (gradients).
         by_photo: Kinds of `PHOTO_SCORES` that it reads.
     """
 
@@ -34,7 +36,7 @@ class NamedCriterion:
     @property
     def uses_masks(self) -> bool:
         """Whether it is more than a peer: it looks at what a person marked."""
-        return "masks" in self.needs
+        return bool(self.needs & {"masks", "joint"})
 
 
 def _on_masks(score: Callable[[ChannelStatistics], np.ndarray]) -> Callable[[Evidence], Scores]:
@@ -79,6 +81,11 @@ _quantile, _correlation = _on_masks(overlap.quantile_iou), _on_masks(overlap.mas
 _evidence, _rank = _on_tiles(class_evidence), _on_masks(overlap.rank_separation)
 
 CRITERIA: Mapping[str, NamedCriterion] = {
+    "coverage": NamedCriterion(
+        coverage,
+        "chosen in turn: each tells most of what masks and labels find worth telling",
+        frozenset({"joint"}),
+    ),
     "quantile-iou": NamedCriterion(
         _quantile, f"IoU of the strongest {TOP_SHARE:.1%} of responses with the masks", _MASKS
     ),

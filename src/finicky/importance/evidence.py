@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 from torch import nn
 
+from finicky.importance.joint import JointMoments
 from finicky.importance.pooled import PooledTiles
 from finicky.importance.responses import find_taps
 from finicky.importance.statistics import ChannelStatistics, ScoringBatch, collect
 from finicky.progress import Progress, silent
 
-Need = Literal["masks", "tiles", "losses"]
+Need = Literal["masks", "joint", "tiles", "losses"]
 Scores = dict[str, np.ndarray]
 Source = Callable[[], Iterable[ScoringBatch]]
 
@@ -28,6 +29,7 @@ class Evidence:
         size: Side in px of a trial input that it takes.
         statistics: What each convolution answered to photos with masks (need ``masks``).
         pooled: What it answered to labelled tiles (need ``tiles``).
+        joint: How its channels vary together on marked and unmarked pixels (need ``joint``).
         tiles: Those tiles again, for criteria that want a loss and its gradients (need ``losses``).
         seed: Of criteria that draw.
     """
@@ -36,8 +38,14 @@ class Evidence:
     size: int
     statistics: Mapping[str, ChannelStatistics] = field(default_factory=dict)
     pooled: PooledTiles = field(default_factory=PooledTiles)
+    joint: dict[str, JointMoments] = field(default_factory=dict)
     tiles: Source = tuple
     seed: int = 0
+
+    @property
+    def has_both_kinds(self) -> bool:
+        """Whether the tiles show the target's presence and its absence."""
+        return len(np.unique(self.pooled.labels)) == 2
 
 
 def gather(
@@ -70,10 +78,28 @@ def gather(
     if layers is not None:
         taps = {name: taps[name] for name in layers if name in taps}
     evidence = Evidence(module, size, tiles=tiles, seed=seed)
-    if "masks" in wanted:
-        evidence.statistics = collect(
-            module, taps, windows(), by_photo=tuple(by_photo), progress=progress
+    joint = evidence.joint if "joint" in wanted else None
+    if wanted & {"tiles", "joint"}:
+        collect(
+            module,
+            taps,
+            tiles(),
+            pooled=evidence.pooled,
+            joint=joint,
+            statistics=False,
+            progress=progress,
         )
-    if "tiles" in wanted:
-        collect(module, taps, tiles(), pooled=evidence.pooled, statistics=False, progress=progress)
+    if joint is not None and not evidence.has_both_kinds:
+        joint.clear()  # tiles that all show the target, or none: its surroundings are in the photos
+    needs_windows = joint is not None and not joint
+    if "masks" in wanted or needs_windows:
+        evidence.statistics = collect(
+            module,
+            taps,
+            windows(),
+            by_photo=tuple(by_photo),
+            joint=joint if needs_windows else None,
+            statistics="masks" in wanted,
+            progress=progress,
+        )
     return evidence

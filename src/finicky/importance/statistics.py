@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from finicky.errors import ShapeError
 from finicky.importance.by_photo import PHOTO_SCORES
+from finicky.importance.joint import JointMoments
 from finicky.importance.pooled import PooledTiles
 from finicky.importance.responses import Tap, listening
 from finicky.progress import Progress, silent
@@ -116,6 +117,7 @@ def collect(
     *,
     by_photo: Collection[str] = (),
     pooled: PooledTiles | None = None,
+    joint: dict[str, JointMoments] | None = None,
     statistics: bool = True,
     batch_count: int = 0,
     progress: Progress = silent,
@@ -132,7 +134,8 @@ def collect(
         batches: In any number and size.
         by_photo: Kinds of `PHOTO_SCORES` to gather photo by photo.
         pooled: Gets the pooled responses of the batches that have labels.
-        statistics: Whether responses are compared with masks at all.
+        joint: Gets how the channels of each convolution vary together.
+        statistics: Whether histograms and moments are kept.
         batch_count: Only for ``progress``.
     """
     found: dict[str, ChannelStatistics] = {}
@@ -142,11 +145,17 @@ def collect(
     def receive(name: str, maps: Tensor) -> None:
         if pooled is not None and current[0].labels is not None:
             pooled.add(name, maps)
-        if not statistics:
+        if not statistics and joint is None:
             return
         key = (maps.shape[2], maps.shape[3])
         if key not in shrunk:
             shrunk[key] = _shrink(current[0], key)
+        if joint is not None:
+            if name not in joint:
+                joint[name] = JointMoments.empty(maps.shape[1])
+            joint[name].add(maps, *shrunk[key])
+        if not statistics:
+            return
         if name not in found:
             shape = (maps.shape[1], BINS)
             found[name] = ChannelStatistics(np.zeros(shape), np.zeros(shape))

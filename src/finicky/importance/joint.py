@@ -1,0 +1,63 @@
+"""How the channels of a layer vary together, on marked and on unmarked pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass
+class JointMoments:
+    """Sums over pixels of one convolution's C channels; memory does not grow with the photos.
+
+    Attributes:
+        weight: ``(2,)`` how many pixels are unmarked and marked; a pixel that the mask covers by a
+            quarter counts by a quarter as marked.
+        sums: ``(2, C)`` of responses.
+        products: ``(2, C, C)`` of products of two channels' responses at a pixel.
+    """
+
+    weight: np.ndarray
+    sums: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def empty(cls, channels: int) -> JointMoments:
+        """Of a layer that has answered nothing yet."""
+        return cls(np.zeros(2), np.zeros((2, channels)), np.zeros((2, channels, channels)))
+
+    def add(self, maps: Tensor, masks: Tensor, valid: Tensor | None) -> None:
+        """Of ``(N, C, h, w)`` responses; ``masks`` ``(N, h, w)`` already hold no ignored pixel."""
+        rows = maps.float().permute(0, 2, 3, 1).reshape(-1, maps.shape[1])
+        inside = masks.float().reshape(-1)
+        counted = torch.ones_like(inside) if valid is None else valid.float().reshape(-1)
+        marked = inside.nonzero().squeeze(1)  # mostly few
+        self._note(1, rows[marked], inside[marked])
+        self._note(0, rows, counted - inside, whole=valid is None and not len(marked))
+
+    def _note(self, side: int, rows: Tensor, weight: Tensor, *, whole: bool = False) -> None:
+        weighted = rows if whole else rows * weight[:, None]
+        self.weight[side] += float(weight.double().sum())
+        self.sums[side] += weighted.sum(0).double().numpy()
+        self.products[side] += (weighted.T @ rows).double().numpy()
+
+    def balanced(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Covariance, and the means on unmarked and marked pixels, where both count by half.
+
+        So that a crack of a few pixels weighs as much as the surface around it. Where only one side
+        was seen, it counts alone, and both means are its.
+
+        Returns:
+            ``(C, C)``, ``(C,)`` and ``(C,)`` float64.
+        """
+        seen = np.flatnonzero(self.weight > 0)
+        if not len(seen):
+            channels = self.sums.shape[1]
+            return np.zeros((channels, channels)), np.zeros(channels), np.zeros(channels)
+        means = self.sums[seen] / self.weight[seen, None]
+        second = (self.products[seen] / self.weight[seen, None, None]).mean(0)
+        centre = means.mean(0)
+        return second - np.outer(centre, centre), means[0], means[-1]
