@@ -3,14 +3,15 @@
     python benchmarks/build_models.py METU --work FOLDER [--only crack-vgg16,...]
 
 METU is Özgenel's concrete set (Mendeley Data 5y9wdsg2zt, CC BY 4.0): ``crack/``, ``background/``
-and ``split.csv``. To it come surfaces from our own generator in four styles, with exact masks.
+and ``split.csv``. To it come surfaces from our own generator in six styles, with exact masks.
 METU has no masks: its wide, dark cracks are outlined by their darkness, and an image where that
-gives no long thin region is left out. Every photo is drawn once at another light, tint, blur, noise
-and, if generated, scale.
+gives no long thin region is left out. Every photo is drawn once at another scale, light, tint,
+contrast, blur and noise.
 
 All of it becomes one project in ``FOLDER/project``; each model is then an ordinary ``finicky run``
 in ``FOLDER/NAME``. Filters are scored, heads trained, the candidate and all thresholds chosen on
-METU's training part and generated surfaces alone. ``benchmarks/check_models.py`` measures the
+METU's training part and generated surfaces alone (thresholds: ``benchmarks/model_limits.py``);
+``FOLDER/NAME/final.onnx`` is what ships. ``benchmarks/check_models.py`` measures the
 finished models on photographs that this file never opens.
 """
 
@@ -19,31 +20,41 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from model_limits import choose_limits
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
 from finicky.classes import DEFAULT_CLASSES
 from finicky.data.splits import carve_validation, read_split_csv
 from finicky.data.surfaces import SurfaceStyle, make_surface
-from finicky.files import write_text
+from finicky.export.onnx_file import read_metadata, write_metadata
+from finicky.files import atomic_path, write_text
 from finicky.images import read_image
 from finicky.masks import IGNORE, write_mask
 from finicky.project import Project
-from finicky.sweep import SweepResult, SweepSettings, run_sweep
+from finicky.selection import Constraints
+from finicky.sweep import DecisionSettings, SweepResult, SweepSettings, run_sweep
 from finicky.sweep.inputs import cut, gather_evidence
 from finicky.training.scratch import ScratchSettings, train_backbone
 
 TILE = 96
-GENERATED = 260
-METU_MOST = {"train": 150, "validation": 40, "test": 60}  # of each class
+TILES_PER_PHOTO, SCRATCH_TILES_PER_PHOTO = 2, 4
+EPOCHS = 8
+MOST_MB = 1.42  # what a map and a card add stays below 1.5
+FINAL = "final.onnx"
+GENERATED = 480
+METU_MOST = {"train": 180, "validation": 50, "test": 60}  # of each class
 CRACK, BACKGROUND = (DEFAULT_CLASSES.named(name).id for name in ("crack", "background"))
 
 ASPHALT = {
     "aggregate_probability": 1.0,
+    "aggregate_share": (0.05, 2.5),
     "relief": (0.3, 1.8),
     "brightness": (0.25, 0.62),
     "formwork_probability": 0.05,
@@ -53,28 +64,47 @@ ASPHALT = {
     "light_gradient": (0.0, 0.5),
 }
 STYLES = (
-    SurfaceStyle(),
+    SurfaceStyle(crack_darkness=(0.35, 0.9)),
     SurfaceStyle(crack_width_px=(3.0, 16.0), crack_darkness=(0.4, 0.95), blur_px=(0.4, 1.5)),
     SurfaceStyle(
         **ASPHALT,
         aggregate_radius_px=(0.8, 4.0),
+        aggregate_contrast=(0.1, 0.35),
         grain_contrast=(0.1, 0.45),
-        crack_width_px=(1.0, 5.0),
-        crack_darkness=(0.2, 0.8),
+        crack_width_px=(1.5, 6.0),
+        crack_darkness=(0.4, 0.95),
     ),
     SurfaceStyle(
         **ASPHALT,
         aggregate_radius_px=(2.0, 14.0),
+        aggregate_contrast=(0.1, 0.35),
         grain_contrast=(0.1, 0.3),
         crack_width_px=(3.0, 16.0),
-        crack_darkness=(0.35, 0.9),
+        crack_darkness=(0.4, 0.95),
+    ),
+    # Worn asphalt whose stones, light and dark, stand out more than many a crack.
+    SurfaceStyle(
+        **ASPHALT,
+        aggregate_radius_px=(3.0, 26.0),
+        aggregate_contrast=(0.3, 0.7),
+        grain_contrast=(0.06, 0.3),
+        crack_width_px=(5.0, 26.0),
+        crack_darkness=(0.6, 1.0),
+    ),
+    SurfaceStyle(
+        **ASPHALT,
+        aggregate_radius_px=(1.0, 9.0),
+        aggregate_contrast=(0.2, 0.6),
+        grain_contrast=(0.1, 0.4),
+        crack_width_px=(2.0, 12.0),
+        crack_darkness=(0.5, 1.0),
     ),
 )
 
 # Keep ratios that make files of at most 1.5 MB; the unpruned network is measured beside them.
 KEEPS = {
-    "crack-vgg16": ("vgg16", (0.05, 0.1, 0.15)),
-    "crack-alexnet": ("alexnet-bn", (0.05, 0.1, 0.2)),
+    "crack-vgg16": ("vgg16", (0.1, 0.15)),
+    "crack-alexnet": ("alexnet-bn", (0.1, 0.2, 0.3)),
     "crack-efficientnet-lite0": ("efficientnet-lite0", (0.1, 0.2, 0.3)),
 }
 
@@ -105,22 +135,34 @@ def build(name: str, work: Path) -> SweepResult:
     backbone, keeps = KEEPS[name]
     project = Project.open(work / "project")
     settings = SweepSettings(
-        backbone=backbone, keep_ratios=keeps, tile=TILE, tiles_per_photo=4, repair="reconstruct"
+        backbone=backbone, keep_ratios=keeps, tile=TILE, tiles_per_photo=TILES_PER_PHOTO
     )
     if name == "crack-alexnet":
         trained = train_alexnet(project, settings, work)
-        settings = SweepSettings(**{**settings.to_json(), "backbone": str(trained)})
-    return run_sweep(project, work / name, settings, progress=_progress)
+        settings = replace(settings, backbone=str(trained))
+    # What no file of at most 1.5 MB can hold is measured and not chosen.
+    small = DecisionSettings(constraints=Constraints(max_size_mb=MOST_MB))
+    result = run_sweep(project, work / name, settings, small, progress=_progress)
+    finish(work / name, choose_limits(work / name / "selected" / "model.onnx", project, settings))
+    return result
+
+
+def finish(run: Path, limits: dict[str, float]) -> None:
+    """``final.onnx``: the chosen network with the thresholds that ship."""
+    with atomic_path(run / FINAL) as temporary:
+        shutil.copyfile(run / "selected" / "model.onnx", temporary)
+        write_metadata(temporary, read_metadata(temporary) | {"thresholds": limits})
 
 
 def train_alexnet(project: Project, settings: SweepSettings, work: Path) -> Path:
-    """From scratch, on the project's tiles."""
+    """From scratch, on more of the project's tiles than a head needs."""
     tiles, out = work / "alexnet-tiles", work / "alexnet-bn"
+    settings = replace(settings, tiles_per_photo=SCRATCH_TILES_PER_PHOTO)
     if not (tiles / "tiles.csv").is_file():
         cut(project, gather_evidence(project, settings), settings, tiles)
     if not (out / "backbone.json").is_file():
         report = train_backbone(
-            "alexnet-bn", tiles, out, ScratchSettings(size=TILE, epochs=10), progress=_progress
+            "alexnet-bn", tiles, out, ScratchSettings(size=TILE, epochs=EPOCHS), progress=_progress
         )
         print(f"alexnet-bn from scratch: {report}", flush=True)
     return out
@@ -146,6 +188,7 @@ def make_project(metu: Path, out: Path) -> None:
             if found is None:
                 continue
             mask = found
+        photo, mask = rescaled(photo, mask, random, scales=(0.45, 1.0))
         name = f"metu/{Path(key).parent}-{Path(key).stem}.jpg"
         _write(out, name, disturbed(photo, random), mask)
         rows.append((name, split, group))
@@ -201,10 +244,14 @@ def dark_crack(photo: np.ndarray) -> np.ndarray | None:
 
 
 def rescaled(
-    photo: np.ndarray, mask: np.ndarray, random: np.random.Generator
+    photo: np.ndarray,
+    mask: np.ndarray,
+    random: np.random.Generator,
+    *,
+    scales: tuple[float, float] = (0.5, 1.3),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """At 0.5 to 1.3 of its size, turned and mirrored, cut to at most 480×320 px."""
-    factor = np.exp(random.uniform(np.log(0.5), np.log(1.3)))
+    """At another size, turned and mirrored, cut to at most 480×480 px."""
+    factor = np.exp(random.uniform(*np.log(scales)))
     side = tuple(max(TILE, round(s * factor)) for s in photo.shape[1::-1])
     image = Image.fromarray(photo).resize(side, Image.Resampling.LANCZOS)
     # A thin crack must not fall through the grid: a pixel is crack if a quarter of it is.
@@ -229,8 +276,9 @@ def disturbed(photo: np.ndarray, random: np.random.Generator) -> np.ndarray:
     values = np.asarray(image).astype(float) / 255
     values = values ** np.exp(random.uniform(-0.5, 0.5))
     mean = values.mean()
-    values = (values - mean) * random.uniform(0.6, 1.3) + mean + random.uniform(-0.12, 0.12)
-    values *= 1 + random.uniform(-0.12, 0.12, 3)
+    contrast = np.exp(random.uniform(np.log(0.7), np.log(1.8)))
+    values = (values - mean) * contrast + mean + random.uniform(-0.12, 0.12)
+    values *= 1 + random.uniform(-0.08, 0.08, 3)
     values += random.normal(0, random.uniform(0, 0.03), photo.shape)
     return (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
 

@@ -271,6 +271,30 @@ def test_the_smallest_photo_and_the_thinnest_crack_work():
         assert not (surface.mask == PORE).any()
 
 
+def test_stones_cover_and_stand_out_as_asked():
+    """More area of stones, and more difference in tone between them, each show in the photo."""
+
+    def spread(**stones):
+        style = SurfaceStyle(
+            aggregate_probability=1.0,
+            aggregate_radius_px=(5.0, 9.0),
+            pores_per_megapixel=(0.0, 0.0),
+            deposits_per_megapixel=(0.0, 0.0),
+            formwork_probability=0.0,
+            **stones,
+        )
+        photos = [
+            make_surface(seed, width=120, height=90, style=style, crack=False).photo
+            for seed in range(4)
+        ]
+        return np.mean([photo.std() / photo.mean() for photo in photos])
+
+    few = spread(aggregate_share=(0.01, 0.01), aggregate_contrast=(0.6, 0.6))
+    even = spread(aggregate_share=(2.0, 2.0), aggregate_contrast=(0.05, 0.05))
+    bold = spread(aggregate_share=(2.0, 2.0), aggregate_contrast=(0.6, 0.6))
+    assert bold > 1.5 * max(few, even)
+
+
 def test_extreme_styles_draw_without_a_warning():
     style = SurfaceStyle(
         crack_width_px=(20.0, 40.0),

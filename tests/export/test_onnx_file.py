@@ -102,6 +102,18 @@ def test_parity_check_notices(change, tmp_path: Path) -> None:  # type: ignore[n
     assert not check_parity(classifier, path, tiles).within(1e-4)
 
 
+def test_file_does_not_tell_where_it_was_made(tmp_path: Path) -> None:
+    """Torch's exporter notes for each node which line of which file it came from."""
+    path = tmp_path / "model.onnx"
+    classifier, tiles = _classifier(load_backbone("alexnet", weights="random"), "mean")
+    _export(classifier, path, tiles)
+    model = onnx.load(path)
+    graph = model.graph
+    assert not any(node.metadata_props or node.doc_string for node in graph.node)
+    assert not any(v.metadata_props for v in (*graph.value_info, *graph.input, *graph.output))
+    assert b".py" not in path.read_bytes()
+
+
 def test_disagreement_leaves_no_file(tmp_path: Path) -> None:
     classifier, tiles = _classifier(load_backbone("alexnet", weights="random"), "mean")
     with pytest.raises(FinickyError, match=r"model\.onnx disagrees with PyTorch: difference"):

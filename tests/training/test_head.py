@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from finicky.errors import DataError
 from finicky.training import C_GRID, LogisticHead, refit_head, train_head
+from finicky.training.head import MOST_GAIN
 
 
 def test_equals_scikit_learn_on_standardised_features() -> None:
@@ -70,6 +71,32 @@ def test_constant_features_do_no_harm() -> None:
         train_head(features, labels, groups).probabilities(features),
         atol=1e-4,
     )
+
+
+def test_head_on_hardly_varying_features_does_not_multiply_rounding() -> None:
+    """As after a hard cut: features that vary by a millionth of their mean, or a ten thousandth."""
+    random = np.random.default_rng(0)
+    labels = np.tile([0, 1], 60)
+    variation = np.array([1e-6, 1e-4, 1e-4, 3e-4])
+    features = 5 * (1 + variation * (random.normal(size=(120, 4)) + labels[:, None]))
+    head = train_head(features, labels, np.arange(120) // 4)
+    assert head.gain(features) <= MOST_GAIN
+    off = features * (1 + 1e-6 * random.normal(size=features.shape))
+    before, after = (f @ head.weight.astype(float) + head.bias for f in (features, off))
+    assert np.abs(before - after).max() <= 2e-5
+    # What it replaces: the same data with the strength that suits it, and rounding decides.
+    sharp = refit_head(features, labels, C=1000)
+    assert sharp.gain(features) > 10 * MOST_GAIN
+
+
+def test_gain_counts_by_hand() -> None:
+    head = LogisticHead(np.array([3.0, -4.0], np.float32), 1.0, 1.0, 0.0)
+    # Parts 3 and -4 are 7 together; logit 0 counts as 1.
+    assert head.gain(np.array([[1.0, 1.0]])) == pytest.approx(7)
+    # Parts 6 and 0, logit 7.
+    assert head.gain(np.array([[2.0, 0.0]])) == pytest.approx(6 / 7)
+    # Logit 301 is P = 1 whatever rounding does; the other row's part 3 is over 69.
+    assert head.gain(np.array([[100.0, 0.0], [1.0, 0.0]])) == pytest.approx(3 / 69)
 
 
 def test_one_photo_a_class_is_too_few() -> None:

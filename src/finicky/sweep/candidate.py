@@ -158,7 +158,11 @@ def train_heads(features: np.ndarray, data: TileSet, settings: SweepSettings) ->
     by_seed = []
     for seed in range(settings.head_seeds):
         part = _some_groups(labels, groups, np.random.default_rng([settings.seed, seed]))
-        by_seed.append(refit_head(rows[part], labels[part], C=deployed.C))
+        by_seed.append(
+            refit_head(
+                rows[part], labels[part], C=deployed.C, least_variation=deployed.least_variation
+            )
+        )
     return Heads(deployed, tuple(by_seed))
 
 

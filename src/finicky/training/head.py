@@ -15,8 +15,15 @@ from finicky.files import atomic_path
 # The original's grid.
 C_GRID = tuple(10.0**k for k in range(-3, 6))
 FOLDS = 4
-# Smallest standard deviation of a feature, as a share of its mean, that is brought up to 1.
-LEAST_VARIATION = 1e-3
+# Smallest standard deviation of a feature, as a share of its mean, that is brought up to 1. The
+# next one is tried where a head multiplies rounding too much.
+LEAST_VARIATIONS = (1e-3, 1e-2, 1e-1, 1.0)
+# Largest `LogisticHead.gain`. In ten networks, cut and not, the logits of PyTorch and ONNX Runtime
+# differed by 0.9e-7 to 4.9e-7 of the gain, which was 3 to 11 where all was well and 50 to 170 where
+# not. With 15 there is room below the 1e-5 that an exported file may differ.
+MOST_GAIN = 15.0
+# float32 probabilities end here: a logit beyond ±69 is P = 1e-30 or 1, whatever its rounding.
+SATURATED = 69.0
 
 
 @dataclass(frozen=True)
@@ -28,12 +35,25 @@ class LogisticHead:
         bias: One number.
         C: Inverse strength of the L2 penalty that cross-validation chose.
         cv_loss: Mean log loss of the chosen C over the folds, in nats; NaN where C was given.
+        least_variation: Standard deviations below this share of the mean were not brought up to 1.
     """
 
     weight: np.ndarray
     bias: float
     C: float
     cv_loss: float
+    least_variation: float = LEAST_VARIATIONS[0]
+
+    def gain(self, features: np.ndarray) -> float:
+        """By how much relative rounding of ``(N, D)`` features is multiplied in the logits.
+
+        The largest Σ|wᵢfᵢ| over the largest logit, which counts as 1 at least; rows whose
+        probability is 0 or 1 to float32 do not count.
+        """
+        parts = np.asarray(features, dtype=np.float64) * self.weight
+        logits = np.abs(parts.sum(1) + self.bias)
+        sums = np.abs(parts).sum(1)[logits <= SATURATED]
+        return float(sums.max(initial=0.0) / np.clip(logits.max(), 1.0, SATURATED))
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """``(N, D)`` features to ``(N,)`` float64 probabilities of the target."""
@@ -72,7 +92,9 @@ def train_head(
     """Fit on all rows, C chosen by cross-validation that never splits a group.
 
     Features are standardised; classes are weighted inversely to their frequency; C is the one of
-    the original's grid (0.001 to 100,000 by tens) with the least log loss over 4 folds.
+    the original's grid (0.001 to 100,000 by tens) with the least log loss over 4 folds. Where the
+    head would multiply rounding by more than `MOST_GAIN`, features that hardly vary are counted
+    less, then C is lowered: what float32 cannot carry must not decide.
 
     Args:
         features: ``(N, D)`` float.
@@ -91,12 +113,20 @@ def train_head(
         raise DataError(
             "training the head needs both classes from at least 2 photos each; label more photos"
         )
-    scaled, basis, mean, scale = _standardise(features)
-    splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    best_c, loss = _search(scaled, labels, list(splits.split(scaled, labels, groups)))
-    model = _model(best_c)
-    _fit(model, scaled, labels)
-    return _fold_in(model, basis, mean, scale, C=best_c, cv_loss=loss)
+    splits = list(
+        StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+    )
+    for variation in LEAST_VARIATIONS:
+        rows = _standardise(features, variation)
+        best_c, loss = _search(rows.values, labels, splits)
+        head = _train(rows, labels, C=best_c, cv_loss=loss)
+        if head.gain(features) <= MOST_GAIN:
+            return head
+    for c in reversed([c for c in C_GRID if c < best_c]):
+        head = _train(rows, labels, C=c, cv_loss=float("nan"))
+        if head.gain(features) <= MOST_GAIN:
+            break
+    return head
 
 
 def _search(
@@ -127,12 +157,16 @@ def _search(
     return best
 
 
-def refit_head(features: np.ndarray, labels: np.ndarray, *, C: float) -> LogisticHead:
+def refit_head(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    C: float,
+    least_variation: float = LEAST_VARIATIONS[0],
+) -> LogisticHead:
     """Fit with a given C, on other rows than those that chose it."""
-    scaled, basis, mean, scale = _standardise(features)
-    model = _model(C)
-    _fit(model, scaled, np.asarray(labels))
-    return _fold_in(model, basis, mean, scale, C=C, cv_loss=float("nan"))
+    rows = _standardise(features, least_variation)
+    return _train(rows, np.asarray(labels), C=C, cv_loss=float("nan"))
 
 
 def _model(c: float, *, warm_start: bool = False) -> Any:
@@ -152,9 +186,18 @@ def _fit(model: Any, rows: np.ndarray, labels: np.ndarray) -> None:
         model.fit(rows, labels)
 
 
-def _standardise(
-    features: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class _Rows:
+    """Standardised features: ``values`` is ``(features − mean) / scale``, turned by ``basis``."""
+
+    values: np.ndarray
+    basis: np.ndarray | None
+    mean: np.ndarray
+    scale: np.ndarray
+    least_variation: float
+
+
+def _standardise(features: np.ndarray, least_variation: float) -> _Rows:
     """Rows with mean 0 and variance 1 (or less), turned onto their own axes where D > N.
 
     The L2 penalty does not see rotations, so that fitting N numbers a row instead of D gives the
@@ -164,25 +207,20 @@ def _standardise(
     mean, scale = rows.mean(0), rows.std(0)
     # A channel that hardly varies around a large value would be blown up until float32 rounding
     # shows: the exported network then disagreed with PyTorch by 3 in 1000.
-    scale = np.maximum(scale, LEAST_VARIATION * np.abs(mean))
+    scale = np.maximum(scale, least_variation * np.abs(mean))
     scale[scale == 0] = 1.0
     rows = (rows - mean) / scale
     if rows.shape[1] <= rows.shape[0]:
-        return rows, None, mean, scale
+        return _Rows(rows, None, mean, scale, least_variation)
     left, values, basis = np.linalg.svd(rows, full_matrices=False)
-    return left * values, basis, mean, scale
+    return _Rows(left * values, basis, mean, scale, least_variation)
 
 
-def _fold_in(
-    model: Any,
-    basis: np.ndarray | None,
-    mean: np.ndarray,
-    scale: np.ndarray,
-    *,
-    C: float,
-    cv_loss: float,
-) -> LogisticHead:
-    coefficients = model.coef_[0] if basis is None else model.coef_[0] @ basis
-    weight = coefficients / scale
-    bias = float(model.intercept_[0] - weight @ mean)
-    return LogisticHead(weight.astype(np.float32), bias, C, cv_loss)
+def _train(rows: _Rows, labels: np.ndarray, *, C: float, cv_loss: float) -> LogisticHead:
+    """Fit, and fold the standardisation into the weights."""
+    model = _model(C)
+    _fit(model, rows.values, labels)
+    coefficients = model.coef_[0] if rows.basis is None else model.coef_[0] @ rows.basis
+    weight = coefficients / rows.scale
+    bias = float(model.intercept_[0] - weight @ rows.mean)
+    return LogisticHead(weight.astype(np.float32), bias, C, cv_loss, rows.least_variation)

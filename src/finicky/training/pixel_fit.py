@@ -15,6 +15,7 @@ from finicky.errors import DataError
 from finicky.importance.responses import find_taps, listening
 from finicky.masks import IGNORE
 from finicky.progress import Progress, silent
+from finicky.training.head import LEAST_VARIATIONS, MOST_GAIN
 from finicky.training.pixel_head import PHOTO, PixelHead, contrast
 
 BATCH = 16
@@ -127,28 +128,47 @@ def fit_pixel_head(
     """Train a head on some of a sample's taps; seconds.
 
     Logistic loss against the share of a cell that is target. Responses are standardised, and the
-    standardisation is folded into the weights.
+    standardisation is folded into the weights. As in `train_head`, channels that hardly vary are
+    counted less where rounding would show in the map.
     """
     columns = np.concatenate([sample.responses[name] for name in taps], axis=1)
-    mean, scale = columns.mean(0), columns.std(0)
-    # As in `train_head`: a channel that hardly varies must not be blown up until rounding shows.
-    scale = np.maximum(scale, 1e-3 * np.abs(mean))
-    scale[scale == 0] = 1.0
-    x = torch.from_numpy(((columns - mean) / scale).astype(np.float32))
-    y = torch.from_numpy(sample.shares)
-    first, last = _optimise(x, y, settings)
-    weight = first.weight.detach().double().numpy() / scale
-    bias = first.bias.detach().double().numpy() - weight @ mean
+    for variation in LEAST_VARIATIONS:
+        mean = columns.mean(0, dtype=np.float64)
+        scale = np.maximum(columns.std(0, dtype=np.float64), variation * np.abs(mean))
+        scale[scale == 0] = 1.0
+        x = torch.from_numpy(((columns - mean) / scale).astype(np.float32))
+        first, last = _optimise(x, torch.from_numpy(sample.shares), settings)
+        weight = first.weight.detach().double().numpy() / scale
+        bias = first.bias.detach().double().numpy() - weight @ mean
+        output, output_bias = last.weight.detach().numpy()[0], float(last.bias.detach()[0])
+        if _gain(columns, weight, bias, output, output_bias) <= MOST_GAIN:
+            break
     ends = np.cumsum([sample.responses[name].shape[1] for name in taps])[:-1]
     return PixelHead(
         taps=tuple(taps),
         weights=tuple(np.ascontiguousarray(w, np.float32) for w in np.split(weight, ends, axis=1)),
         bias=bias.astype(np.float32),
-        output=last.weight.detach().numpy()[0].copy(),
-        output_bias=float(last.bias.detach()[0]),
+        output=output.copy(),
+        output_bias=output_bias,
         size=size,
         cells=cells,
     )
+
+
+def _gain(
+    columns: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    output: np.ndarray,
+    output_bias: float,
+) -> float:
+    """By how much relative rounding of the responses is multiplied in a cell's probability."""
+    some = columns[:: max(1, len(columns) // 2000)].astype(np.float64)
+    hidden = some @ weight.T + bias
+    slopes = ((hidden > 0) * output) @ weight  # of the logit, by response
+    logits = np.maximum(hidden, 0) @ output + output_bias
+    found = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
+    return float((found * (1 - found) * np.abs(slopes * some).sum(1)).max())
 
 
 def _optimise(x: Tensor, y: Tensor, settings: PixelSettings) -> tuple[nn.Linear, nn.Linear]:

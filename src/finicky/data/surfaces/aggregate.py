@@ -20,10 +20,11 @@ def with_stones(rng: np.random.Generator, ground: Ground, style: SurfaceStyle) -
     if not chance(rng, style.aggregate_probability):
         return ground
     shape = ground.height.shape
-    share = log_between(rng, (0.01, 2.5))
+    share = log_between(rng, style.aggregate_share)
     radii = _radii(rng, shape, share, style)
     numbers = _draw(rng, shape, radii)
-    tones = _tones(rng, len(radii), spread=between(rng, (0.08, 0.3)) * (1 + 0.6 * min(1.0, share)))
+    spread = between(rng, style.aggregate_contrast) * (1 + 0.6 * min(1.0, share))
+    tones = _tones(rng, len(radii), spread=spread)
     inside = (numbers > 0).astype(np.float32)
     cover = ndimage.gaussian_filter(inside, 0.45)[..., None] * between(rng, (0.5, 1.0))
     own = ndimage.gaussian_filter(tones[numbers], (0.4, 0.4, 0)) * _veins(rng, shape)[..., None]

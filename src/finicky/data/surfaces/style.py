@@ -27,6 +27,8 @@ class SurfaceStyle:
         deposit_radius_px: Size of a smudge, splatter or lichen; a run is about as wide.
         aggregate_probability: Share of surfaces with stones showing.
         aggregate_radius_px: Smallest and largest stone.
+        aggregate_share: Area of the stones, as a share of the surface; above 1 they overlap.
+        aggregate_contrast: How much stones differ in tone: standard deviation of its logarithm.
         formwork_probability: Share of surfaces with joints, board marks or saw cuts.
         grain_contrast: Strength of the sand and cement grain, relative to the mean reflectance.
         relief: Strength of the shading by the light that rakes over the surface.
@@ -55,6 +57,8 @@ class SurfaceStyle:
     deposit_radius_px: tuple[float, float] = (6.0, 55.0)
     aggregate_probability: float = 0.4
     aggregate_radius_px: tuple[float, float] = (1.5, 12.0)
+    aggregate_share: tuple[float, float] = (0.01, 2.5)
+    aggregate_contrast: tuple[float, float] = (0.08, 0.3)
     formwork_probability: float = 0.4
     grain_contrast: tuple[float, float] = (0.03, 0.16)
     relief: tuple[float, float] = (0.12, 0.8)
@@ -85,6 +89,7 @@ _LIMITS = {
     "deposits_per_megapixel": (0.0, 1_000.0),
     "deposit_radius_px": (3.0, 2_000.0),
     "aggregate_radius_px": (0.5, 200.0),
+    "aggregate_share": (0.001, 5.0),
     "relief": (0.01, 3.0),
     "light_gradient": (0.0, 0.9),
     "vignetting": (0.0, 0.9),
