@@ -8,11 +8,13 @@ METU has no masks: its wide, dark cracks are outlined by their darkness, and an 
 gives no long thin region is left out. Every photo is drawn once at another scale, light, tint,
 contrast, blur and noise.
 
-All of it becomes one project in ``FOLDER/project``; each model is then an ordinary ``finicky run``
-in ``FOLDER/NAME``. Filters are scored, heads trained, the candidate and all thresholds chosen on
-METU's training part and generated surfaces alone (thresholds: ``benchmarks/model_limits.py``);
-``FOLDER/NAME/final.onnx`` is what ships. ``benchmarks/check_models.py`` measures the
-finished models on photographs that this file never opens.
+All of it becomes one project in ``FOLDER/project``. In ``FOLDER/small`` its training photos are cut
+to 240 px, so that scoring VGG16's filters takes minutes on one core; each model is an ordinary
+``finicky run`` on that, in ``FOLDER/NAME``. Filters are scored, heads trained, candidate and all
+thresholds chosen on METU's training part and generated surfaces alone (thresholds:
+``benchmarks/model_limits.py``); ``FOLDER/NAME/final.onnx`` is what ships.
+``benchmarks/check_models.py`` measures the finished models on photographs that this file never
+opens.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from finicky.sweep import DecisionSettings, SweepResult, SweepSettings, run_swee
 from finicky.sweep.inputs import cut, gather_evidence
 from finicky.training.scratch import ScratchSettings, train_backbone
 
-TILE = 96
+TILE, SMALL = 96, 240
 TILES_PER_PHOTO, SCRATCH_TILES_PER_PHOTO = 2, 4
 EPOCHS = 8
 MOST_MB = 1.42  # what a map and a card add stays below 1.5
@@ -117,6 +119,8 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.work / "project" / "split.csv").is_file():
         make_project(options.metu, options.work / "project")
+    if not (options.work / "small" / "split.csv").is_file():
+        make_small(options.work / "project", options.work / "small")
     for name in options.only.split(","):
         start = time.monotonic()
         result = build(name, options.work)
@@ -133,12 +137,12 @@ def main() -> None:
 def build(name: str, work: Path) -> SweepResult:
     """One model's run; what an earlier start finished is not redone."""
     backbone, keeps = KEEPS[name]
-    project = Project.open(work / "project")
+    project = Project.open(work / "small")
     settings = SweepSettings(
         backbone=backbone, keep_ratios=keeps, tile=TILE, tiles_per_photo=TILES_PER_PHOTO
     )
     if name == "crack-alexnet":
-        trained = train_alexnet(project, settings, work)
+        trained = train_alexnet(Project.open(work / "project"), settings, work)
         settings = replace(settings, backbone=str(trained))
     # What no file of at most 1.5 MB can hold is measured and not chosen.
     small = DecisionSettings(constraints=Constraints(max_size_mb=MOST_MB))
@@ -192,6 +196,28 @@ def make_project(metu: Path, out: Path) -> None:
         name = f"metu/{Path(key).parent}-{Path(key).stem}.jpg"
         _write(out, name, disturbed(photo, random), mask)
         rows.append((name, split, group))
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    write_text(out / "split.csv", stream.getvalue())
+
+
+def make_small(project: Path, out: Path) -> None:
+    """The same photos, those of training cut to `SMALL` px around a place of their crack."""
+    random = np.random.default_rng(0)
+    listed = read_split_csv(project / "split.csv")
+    for key, (split, _) in listed.items():
+        photo = read_image(project / "photos" / key)
+        mask = np.asarray(Image.open(project / "masks" / f"{key}.png"))
+        if split == "train":
+            places = np.argwhere(mask == CRACK)
+            if not len(places):
+                places = np.argwhere(np.ones_like(mask))
+            middle = places[random.integers(len(places))] + random.integers(-60, 61, 2)
+            most = np.maximum(0, np.array(mask.shape) - SMALL)
+            y, x = np.clip(middle - SMALL // 2, 0, most)
+            photo, mask = photo[y : y + SMALL, x : x + SMALL], mask[y : y + SMALL, x : x + SMALL]
+        _write(out, key, photo, np.ascontiguousarray(mask))
+    rows = [("image", "split", "group"), *((k, *listed[k]) for k in listed)]
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     write_text(out / "split.csv", stream.getvalue())
