@@ -118,7 +118,7 @@ def assemble(
     Args:
         wiring: What to build.
         layers: Layers by the names of their steps; without, fresh ones.
-        constants: Carried tensors by name; without, zeros.
+        constants: Carried tensors by name; without, ones, by which anything can be divided.
 
     Raises:
         UnsupportedModelError: A step calls what is not in the vocabulary.
@@ -127,9 +127,7 @@ def assemble(
     values: dict[str, fx.Node] = {INPUT: graph.placeholder(INPUT)}
     for name, (shape, dtype) in wiring.constants.items():
         given = None if constants is None else constants[name]
-        root.register_buffer(
-            name, given if given is not None else torch.zeros(shape, dtype=getattr(torch, dtype))
-        )
+        root.register_buffer(name, _fresh(shape, dtype) if given is None else given)
 
     def place(value: Any) -> Any:
         if isinstance(value, Ref):
@@ -152,6 +150,13 @@ def assemble(
             )
     graph.output(values[wiring.output.name])
     return fx.GraphModule(root, graph, "Network").eval()
+
+
+def _fresh(shape: tuple[int, ...], dtype: str) -> Tensor:
+    kind = getattr(torch, dtype)
+    return (
+        torch.ones(shape, dtype=kind) if kind.is_floating_point else torch.zeros(shape, dtype=kind)
+    )
 
 
 def make_layer(step: Step) -> nn.Module:

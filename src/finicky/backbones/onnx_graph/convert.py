@@ -72,7 +72,7 @@ def convert(model: ModelProto) -> Converted:
     reading.load(graph)
     output = _answer(graph, reading)
     before = _before_softmax(graph, output)
-    for node in graph.node:
+    for node in _needed(graph, {output, before}):
         reading.node(node)
     answer, compared = reading.values.get(output), reading.values.get(before)
     if not isinstance(answer, Ref) or not isinstance(compared, Ref):
@@ -299,6 +299,20 @@ def _answer(graph: GraphProto, reading: Reading) -> str:
         if value.type.tensor_type.elem_type in floats and value.name not in reading.values:
             return value.name
     raise UnsupportedModelError("it has no output of floats")
+
+
+def _needed(graph: GraphProto, wanted: set[str]) -> list[NodeProto]:
+    """Nodes that the answer is made from; other outputs' operators need not be known."""
+    kept = []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted |= set(node.input)
+            # A subgraph takes what it needs from around it.
+            inner = [a.g for a in node.attribute if a.HasField("g")]
+            wanted |= {name for g in inner for n in g.node for name in n.input}
+            wanted |= {value.name for g in inner for value in g.output}
+    return kept[::-1]
 
 
 def _before_softmax(graph: GraphProto, output: str) -> str:

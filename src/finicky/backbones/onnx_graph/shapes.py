@@ -61,13 +61,19 @@ def _flatten(call: Call) -> Ref:
 
 def _transpose(call: Call) -> Ref:
     order = call.get("perm", list(range(len(call.shape())))[::-1])
+    source, earlier = _permuted(call)
+    order = [earlier[i] for i in order]
+    if order == sorted(order):
+        return source
+    return call.draft.function("aten.permute.default", source, order)
+
+
+def _permuted(call: Call) -> tuple[Ref, list[int]]:
+    """Where the input comes from, if only its axes were moved, and how they were."""
     step = call.draft.step_of(call.ref())
     if step is not None and step.call == "aten.permute.default":
-        earlier = step.args[1]
-        if [earlier[i] for i in order] == sorted(order):
-            undone: Ref = step.args[0]
-            return undone
-    return call.draft.function("aten.permute.default", call.ref(), order)
+        return step.args[0], list(step.args[1])
+    return call.ref(), list(range(len(call.shape())))
 
 
 def _squeeze(call: Call) -> Ref:
@@ -130,6 +136,17 @@ def _gather(call: Call) -> Ref:
         raise call.refusal("takes a table of indices")
     stored = call.draft.constant(torch.from_numpy(index % call.shape()[axis]))
     return call.draft.function("aten.index_select.default", call.ref(), axis, stored)
+
+
+def _gather_nd(call: Call) -> Ref:
+    """Slices along the first axis, as PyTorch exports ``x[:, [2, 1, 0]]``."""
+    index = call.array(1).astype(np.int64)
+    if call.get("batch_dims", 0) or index.ndim != 2 or index.shape[1] != 1:
+        raise call.refusal("picks single numbers")
+    source, order = _permuted(call)
+    stored = call.draft.constant(torch.from_numpy(index[:, 0] % call.shape()[0]))
+    found = call.draft.function("aten.index_select.default", source, order[0], stored)
+    return call.draft.function("aten.permute.default", found, order)
 
 
 def _shape(call: Call) -> np.ndarray:
@@ -232,6 +249,7 @@ SHAPES: dict[str, Callable[[Call], Any]] = {
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
+    "GatherND": _gather_nd,
     "Pad": _pad,
     "ReduceL2": _reduce("norm"),
     "ReduceMax": _reduce("amax.default"),
