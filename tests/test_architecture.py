@@ -22,7 +22,7 @@ FLOORS = (
     ("masks", "timing", "locks"),
     ("project", "edge"),
     ("data",),
-    ("backbones",),
+    ("backbones", "doctor"),
     ("pruning",),
     ("importance",),
     ("training", "evaluation", "selection"),

@@ -14,6 +14,7 @@ from finicky._version import __version__
 if TYPE_CHECKING:
     from finicky.backbones import Backbone, load_backbone
     from finicky.data.surfaces import make_surface, write_surfaces
+    from finicky.doctor import Diagnosis, examine
     from finicky.edge import Bundle, open_bundle, predict
     from finicky.errors import FinickyError
     from finicky.export.bundle import export_bundle
@@ -27,12 +28,14 @@ _HOMES = {
     "Backbone": "finicky.backbones",
     "BackboneDescription": "finicky.pruning",
     "Bundle": "finicky.edge",
+    "Diagnosis": "finicky.doctor",
     "FinickyError": "finicky.errors",
     "Project": "finicky.project",
     "MaskImportance": "finicky.importance",
     "PrunedModel": "finicky.pruned",
     "SweepSettings": "finicky.sweep",
     "describe_backbone": "finicky.pruning",
+    "examine": "finicky.doctor",
     "export_bundle": "finicky.export.bundle",
     "load": "finicky.pruned",
     "load_backbone": "finicky.backbones",
@@ -49,6 +52,7 @@ __all__ = [
     "Backbone",
     "BackboneDescription",
     "Bundle",
+    "Diagnosis",
     "FinickyError",
     "MaskImportance",
     "Project",
@@ -56,6 +60,7 @@ __all__ = [
     "SweepSettings",
     "__version__",
     "describe_backbone",
+    "examine",
     "export_bundle",
     "load",
     "load_backbone",

@@ -16,6 +16,7 @@ from finicky.cli import (
     comparing,
     demo,
     export,
+    health,
     labeling,
     predict,
     projects,
@@ -50,6 +51,7 @@ for group in (
     backbones,
     backbone_show,
     surfaces,
+    health,
 ):
     group.register(app)
 
