@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from finicky.export.bundle import export_bundle
     from finicky.importance import MaskImportance
     from finicky.project import Project
-    from finicky.pruned import PrunedModel, load, prune, score_filters
+    from finicky.pruned import PrunedModel, load, prune, prune_many, score_filters
     from finicky.pruning import BackboneDescription, describe_backbone
     from finicky.sweep import SweepSettings, run_sweep
 
@@ -43,6 +43,7 @@ _HOMES = {
     "open_bundle": "finicky.edge",
     "predict": "finicky.edge",
     "prune": "finicky.pruned",
+    "prune_many": "finicky.pruned",
     "run_sweep": "finicky.sweep",
     "score_filters": "finicky.pruned",
     "write_surfaces": "finicky.data.surfaces",
@@ -68,6 +69,7 @@ __all__ = [
     "open_bundle",
     "predict",
     "prune",
+    "prune_many",
     "run_sweep",
     "score_filters",
     "write_surfaces",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -12,18 +13,19 @@ from torch import nn
 from finicky.backbones import Backbone, Preprocessing, load_backbone
 from finicky.classes import DEFAULT_CLASSES, ClassTable
 from finicky.data.pairs import UsablePairs, find_pairs, usable_pairs
+from finicky.files import write_text
 from finicky.importance import DEFAULT_CRITERION, TileOptions
 from finicky.progress import Progress, silent
 from finicky.pruning import (
     Counts,
+    Cutter,
     PruningPlan,
     check_keep_ratio,
     count,
-    cut_backbone,
     restore,
     save_pruned,
 )
-from finicky.ranking import check_method, rank
+from finicky.ranking import TRACE_SIZE, FinickyRanking, Ranking, check_method, rank
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,16 @@ class PrunedModel:
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``plan.json``; `finicky.load` reads them back."""
         save_pruned(self.backbone, self.plan, Path(folder), size=self.input_size)
+
+    def facts(self) -> dict[str, Any]:
+        """Keep ratio, method, and counts before and after, as plain values."""
+        return {
+            "keep_ratio": self.plan.keep_ratio,
+            "method": self.plan.method,
+            "channels": [self.before.channels, self.after.channels],
+            "params": [self.before.params, self.after.params],
+            "macs": [self.before.macs, self.after.macs],
+        }
 
 
 def prune(
@@ -110,7 +122,55 @@ def prune(
 
     The idea: a filter is worth keeping if it answers where a person marked the defect.
     """
-    check_keep_ratio(keep_ratio)
+    (model,) = prune_many(
+        backbone,
+        photos,
+        masks,
+        keep_ratios=(keep_ratio,),
+        method=method,
+        criterion=criterion,
+        round_to=round_to,
+        target=target,
+        classes=classes,
+        weights=weights,
+        arch=arch,
+        preprocessing=preprocessing,
+        input_size=input_size,
+        progress=progress,
+    )
+    return model
+
+
+def prune_many(
+    backbone: str | Path | Backbone,
+    photos: str | Path,
+    masks: str | Path,
+    *,
+    keep_ratios: Sequence[float],
+    method: str = "finicky",
+    criterion: str = DEFAULT_CRITERION,
+    round_to: int = 1,
+    target: Sequence[str] | None = None,
+    classes: ClassTable = DEFAULT_CLASSES,
+    weights: str | Path | None = None,
+    arch: str | None = None,
+    preprocessing: str | Preprocessing | None = None,
+    input_size: int = 224,
+    progress: Progress = silent,
+) -> Iterator[PrunedModel]:
+    """Cut a network at many keep ratios from one look at the photos.
+
+    Args:
+        keep_ratios: Each in (0, 1]; the networks come in this order, one at a time, so that a
+            hundred of them need not be in memory together.
+
+    The other arguments, and what is raised, are as for `prune`. All arguments and photos are
+    checked, and filters scored, before the first network is asked for. Each network is checked:
+    its counts follow from the plan, and it answers as the whole one does with the other channels
+    dark.
+    """
+    for keep_ratio in keep_ratios:
+        check_keep_ratio(keep_ratio)
     if not isinstance(backbone, Backbone):
         backbone = load_backbone(backbone, weights=weights, arch=arch, preprocessing=preprocessing)
     check_method(method, backbone)
@@ -128,17 +188,47 @@ def prune(
         round_to=round_to,
         progress=progress,
     )
-    plan = ranking.plan(keep_ratio, progress=progress)
-    smaller = cut_backbone(backbone, plan.decisions, input_size)
-    return PrunedModel(
-        backbone=smaller,
-        plan=plan,
-        importance=ranking.scores,
-        before=count(backbone.module, input_size),
-        after=count(smaller.module, input_size),
-        evidence=evidence,
-        input_size=input_size,
-    )
+    return _cut_all(backbone, ranking, evidence, keep_ratios, input_size, progress)
+
+
+def write_networks(table: Path, facts: Sequence[Mapping[str, Any]]) -> None:
+    """A CSV with a row a network: ``keep_ratio, folder, channels, params, macs``.
+
+    ``facts`` are those of `PrunedModel.facts` and, as ``out``, the folder.
+    """
+    lines = ["keep_ratio,folder,channels,params,macs"]
+    for one in facts:
+        counts = (one[name][1] for name in ("channels", "params", "macs"))
+        folder = Path(one["out"]).relative_to(table.parent).as_posix()
+        lines.append(f"{one['keep_ratio']:.6g},{folder},{','.join(map(str, counts))}")
+    write_text(table, "\n".join([*lines, ""]))
+
+
+def _cut_all(
+    backbone: Backbone,
+    ranking: Ranking,
+    evidence: UsablePairs,
+    keep_ratios: Sequence[float],
+    input_size: int,
+    progress: Progress,
+) -> Iterator[PrunedModel]:
+    groups = ranking.groups if isinstance(ranking, FinickyRanking) else None
+    cutter = Cutter(backbone, max(TRACE_SIZE, backbone.min_size), groups=groups)
+    before = count(backbone.module, input_size)
+    for number, keep_ratio in enumerate(keep_ratios, start=1):
+        plan = ranking.plan(keep_ratio)
+        smaller = cutter.cut(plan.decisions)
+        progress("cut", number, len(keep_ratios))
+        yield PrunedModel(
+            backbone=smaller,
+            plan=plan,
+            importance=ranking.scores,
+            before=before,
+            after=cutter.counts(plan.decisions, input_size),
+            evidence=evidence,
+            input_size=input_size,
+        )
+    cutter.check_unchanged()
 
 
 def score_filters(

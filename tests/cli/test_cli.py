@@ -196,6 +196,21 @@ def test_earlier_result_is_not_overwritten(finicky, photos: Path, tmp_path: Path
     assert _prune(finicky, photos, tmp_path / "out", "--keep", "0.5", "--force").code == 0
 
 
+def test_many_keep_ratios_are_cut_at_once(finicky, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "out"
+    done = _prune(finicky, photos, out, "--keep", "0.1:0.3:0.1")
+    assert done.code == 0, done.err
+    assert "3 networks of" in done.out
+    rows = (out / "networks.csv").read_text().splitlines()
+    assert rows[0] == "keep_ratio,folder,channels,params,macs"
+    assert [row.split(",")[1] for row in rows[1:]] == ["keep-0.1", "keep-0.2", "keep-0.3"]
+    assert _prune(finicky, photos, tmp_path / "one").code == 0  # keep 0.2
+    for file in ("plan.json", "model.safetensors"):
+        one, many = tmp_path / "one" / file, out / "keep-0.2" / file
+        assert one.read_bytes() == many.read_bytes()
+    _is_one_line(_prune(finicky, photos, out, "--keep", "0.1,0.2"), 2, "--force")
+
+
 def test_missing_option_is_misuse(finicky) -> None:  # type: ignore[no-untyped-def]
     done = finicky("prune", "--keep", "0.2")
     assert done.code == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,10 @@ from finicky.cli.console import ConsoleProgress, say
 if TYPE_CHECKING:
     from finicky.classes import MaskClass
     from finicky.data.pairs import UsablePairs
+    from finicky.pruned import PrunedModel
+
+# With several keep ratios, the table of all networks; it is written last.
+NETWORKS = "networks.csv"
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +29,13 @@ def register(app: typer.Typer) -> None:
 def prune(
     photos: options.Photos,
     masks: options.Masks,
-    keep: Annotated[float, typer.Option(help="Keep ratio: share of channels, in (0, 1].")],
+    keep: Annotated[
+        str,
+        typer.Option(
+            help="Keep ratio: share of channels, in (0, 1]. Several, as 0.05,0.1 or 0.01:1:0.01 "
+            "(from, to, step), are cut from one look at the photos, each to its own folder."
+        ),
+    ],
     out: options.OutFolder,
     backbone: options.BackboneName = "vgg16",
     method: options.Method = "finicky",
@@ -42,18 +52,18 @@ def prune(
     as_json: options.AsJson = False,
 ) -> None:
     """Cut a network to the filters that overlap the masks: plan.json and model.safetensors."""
-    from finicky.classes import DEFAULT_CLASSES
-    from finicky.pruned import prune as prune_network
-    from finicky.pruning import check_keep_ratio
+    from finicky.pruned import prune_many, write_networks
+    from finicky.pruning import candidate_name, parse_ratios
 
-    check_keep_ratio(keep)
+    ratios = tuple(dict.fromkeys(parse_ratios(keep)))
     _check_out(out, force)
+    written = []
     with ConsoleProgress() as progress:
-        model = prune_network(
+        for model in prune_many(
             backbone,
             photos,
             masks,
-            keep_ratio=keep,
+            keep_ratios=ratios,
             method=method,
             criterion=criterion,
             round_to=round_to,
@@ -63,30 +73,40 @@ def prune(
             preprocessing=preprocessing,
             input_size=size,
             progress=progress,
+        ):
+            here = out if len(ratios) == 1 else out / candidate_name(model.plan.keep_ratio)
+            model.save(here)
+            written.append({"out": str(here), **model.facts()})
+    if len(ratios) > 1:
+        write_networks(out / NETWORKS, written)
+    _tell_evidence(model, target)
+    if as_json:
+        print(
+            json.dumps(written[0] if len(ratios) == 1 else {"out": str(out), "networks": written})
         )
-        model.save(out)
+    elif len(ratios) == 1:
+        _tell_one(model, out)
+    else:
+        _tell_many(model, written, out)
+
+
+def _tell_evidence(model: PrunedModel, target: list[str] | None) -> None:
+    from finicky.classes import DEFAULT_CLASSES
+
     for rejected in model.evidence.rejected:
         say(f"left out {rejected.path}: {rejected.reason}")
     say(evidence_line(model.evidence, DEFAULT_CLASSES.targets(target)))
+
+
+def _tell_one(model: PrunedModel, out: Path) -> None:
     whole = [
         n for n, kept in model.plan.kept.items() if len(kept) == len(model.importance.get(n, ()))
     ]
-    if whole and keep < 1:
+    if whole and model.plan.keep_ratio < 1:
         say(
             f"{len(whole)} of {len(model.plan.kept)} convolutions stay whole, {whole[0]} first: "
             "their channels are shuffled, or too few"
         )
-    result = {
-        "out": str(out),
-        "keep_ratio": keep,
-        "method": method,
-        "channels": [model.before.channels, model.after.channels],
-        "params": [model.before.params, model.after.params],
-        "macs": [model.before.macs, model.after.macs],
-    }
-    if as_json:
-        print(json.dumps(result))
-        return
     print(
         f"{model.plan.backbone}: {model.before.channels:,} channels cut to "
         f"{model.after.channels:,}, {model.before.params:,} parameters to "
@@ -96,6 +116,15 @@ def prune(
     print(f"wrote {out / 'plan.json'} and {out / 'model.safetensors'}")
     if model.backbone.head is not None:
         print("its own classifier, cut to match, lies beside them")
+
+
+def _tell_many(model: PrunedModel, written: list[dict[str, Any]], out: Path) -> None:
+    params = [facts["params"][1] for facts in written]
+    print(
+        f"{model.plan.backbone}: {len(written)} networks of {min(params):,} to {max(params):,} "
+        f"parameters (unpruned {model.before.params:,})"
+    )
+    print(f"wrote {written[0]['out']} and {len(written) - 1} more; table: {out / NETWORKS}")
 
 
 def evidence_line(evidence: UsablePairs, targets: Sequence[MaskClass]) -> str:
@@ -113,10 +142,10 @@ def _check_out(out: Path, force: bool) -> None:
 
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out must be a folder, {out} is a file")
-    if (out / "plan.json").exists():
+    if (out / "plan.json").exists() or (out / NETWORKS).exists():
         if not force:
             raise UsageError(
-                f"{out} already holds a pruned network: choose another --out, or --force"
+                f"{out} already holds pruned networks: choose another --out, or --force"
             )
     elif out.is_dir() and any(out.iterdir()):
         raise UsageError(f"{out} holds other files: choose a new or empty --out folder")

@@ -6,11 +6,14 @@ from finicky.pruning.groups import ChannelGroup, find_groups, group_scores
 from finicky.pruning.plan import (
     METHODS,
     PruningPlan,
+    candidate_name,
     check_keep_ratio,
     keep_count,
+    parse_ratios,
     plan_from_kept,
     plan_from_scores,
 )
+from finicky.pruning.slicing import Cutter
 from finicky.pruning.store import restore, save_pruned
 from finicky.pruning.surgery import cut, cut_backbone, cut_both
 
@@ -19,7 +22,9 @@ __all__ = [
     "BackboneDescription",
     "ChannelGroup",
     "Counts",
+    "Cutter",
     "PruningPlan",
+    "candidate_name",
     "check_keep_ratio",
     "count",
     "cut",
@@ -29,6 +34,7 @@ __all__ = [
     "find_groups",
     "group_scores",
     "keep_count",
+    "parse_ratios",
     "plan_from_kept",
     "plan_from_scores",
     "restore",

@@ -38,10 +38,15 @@ def removed_channels(
     return {key: np.array(sorted(lost), dtype=np.int64) for key, lost in gone.items() if lost}
 
 
-def expected_counts(module: nn.Module, removed: Removed, size: int) -> Counts:
-    """Parameters and multiply-accumulates after the cut; see `count` for what is counted."""
+def expected_counts(
+    module: nn.Module, removed: Removed, size: int, *, uses: Mapping[str, int] | None = None
+) -> Counts:
+    """Parameters and multiply-accumulates after the cut; see `count` for what is counted.
+
+    ``uses`` is from `uses_of_weights`, where it is known already.
+    """
     lost = {key: len(channels) for key, channels in removed.items()}
-    positions = _positions(module, size)
+    positions = uses_of_weights(module, size) if uses is None else uses
     params = macs = channels = 0
     for name, layer in module.named_modules():
         own = dict(layer.named_parameters(recurse=False))
@@ -72,7 +77,12 @@ def check_counts(found: Counts, expected: Counts) -> None:
 
 
 def check_equivalent(
-    parts: Sequence[nn.Module], smaller: Sequence[nn.Module], removed: Removed, size: int
+    parts: Sequence[nn.Module],
+    smaller: Sequence[nn.Module],
+    removed: Removed,
+    size: int,
+    *,
+    copy: nn.Sequential | None = None,
 ) -> None:
     """Refuse a cut network that answers otherwise than the whole one with those channels dark.
 
@@ -85,9 +95,10 @@ def check_equivalent(
         removed: From `removed_channels`, with the names of ``parts[0]``, or, with a head, of
             `Whole`.
         size: Side of the trial input in px.
+        copy: A copy of ``parts`` whose channels may be made dark; one is made otherwise.
     """
     inputs = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    dark = nn.Sequential(*deepcopy(list(parts))).eval()
+    dark = copy or nn.Sequential(*deepcopy(list(parts))).eval()
     prefixes = ("features.", "head.") if len(parts) == 2 else ("",)
     names = {
         f"{p}{n}": m
@@ -155,7 +166,7 @@ def _left(
     return outputs * ((layer.in_channels - gone_in) // groups) * kernel, outputs
 
 
-def _positions(module: nn.Module, size: int) -> dict[str, int]:
+def uses_of_weights(module: nn.Module, size: int) -> dict[str, int]:
     """How often each layer's weights are used in one forward pass, all its calls together."""
     kinds = (nn.Conv2d, nn.Linear)
     names: dict[nn.Module, str] = {m: n for n, m in module.named_modules() if isinstance(m, kinds)}

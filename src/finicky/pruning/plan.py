@@ -93,6 +93,29 @@ def check_keep_ratio(keep_ratio: float) -> float:
     return float(keep_ratio)
 
 
+def parse_ratios(text: str) -> tuple[float, ...]:
+    """``0.05,0.1`` or ``0.05:0.5:0.05`` (from, to, step; both ends) to keep ratios."""
+    try:
+        if ":" in text:
+            low, high, step = (float(part) for part in text.split(":"))
+            if not (step > 0 and 0 < low <= high <= 1 and (high - low) / step < 1000):
+                raise ValueError
+            count = int((high - low) / step + 1e-9) + 1
+            ratios: Sequence[float] = [round(low + i * step, 9) for i in range(count)]
+        else:
+            ratios = [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        raise UsageError(
+            f"keep ratios are numbers in (0, 1], as 0.05,0.1,0.2 or 0.05:0.5:0.05, got {text!r}"
+        ) from error
+    return tuple(check_keep_ratio(ratio) for ratio in ratios)
+
+
+def candidate_name(keep_ratio: float) -> str:
+    """The folder name of a keep ratio: ``keep-0.05``, and ``keep-1`` for the unpruned network."""
+    return f"keep-{keep_ratio:.10f}".rstrip("0").rstrip(".")
+
+
 def keep_count(channels: int, keep_ratio: float, round_to: int = 1) -> int:
     """How many of ``channels`` stay: rounded half up, at least one.
 

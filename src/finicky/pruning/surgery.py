@@ -90,19 +90,19 @@ def _cut(
     parts: list[nn.Module], keep: Mapping[str, Sequence[int]], size: int, *, verify: bool
 ) -> list[nn.Module]:
     """Features, and their head if there is one, with only the kept channels."""
-    before = _state(parts)
+    before = network_state(parts)
     copies = deepcopy(parts)
     whole = freeze(Whole(*copies) if len(copies) == 2 else copies[0])
     prefix = "features." if len(copies) == 2 else ""
     named = {f"{prefix}{name}": channels for name, channels in keep.items()}
     shape = _answer(whole, size).shape
     if verify:
-        _check_names(convolutions(copies[0], size), keep)
+        check_names(convolutions(copies[0], size), keep)
         removed = removed_channels(find_groups(whole, size), named)
         expected = expected_counts(whole, removed, size)
     with traced(whole, size) as graph:
         layers = convolutions(copies[0], size)
-        _check_names(layers, keep)
+        check_names(layers, keep)
         for name, channels in keep.items():
             _cut_one(graph, layers[name], name, channels)
     freeze(whole)
@@ -115,12 +115,12 @@ def _cut(
     if verify:
         check_counts(count(whole, size), expected)
         check_equivalent(parts, copies, removed, size)
-        if _state(parts) != before:
+        if network_state(parts) != before:
             raise FinickyError("cutting changed the network that was given")
     return copies
 
 
-def _state(parts: Sequence[nn.Module]) -> tuple[object, ...]:
+def network_state(parts: Sequence[nn.Module]) -> tuple[object, ...]:
     """What must not change of a network: its numbers, modes and flags."""
     digest = hashlib.sha256()
     for part in parts:
@@ -130,7 +130,8 @@ def _state(parts: Sequence[nn.Module]) -> tuple[object, ...]:
     return digest.digest(), modes, tuple(p.requires_grad for q in parts for p in q.parameters())
 
 
-def _check_names(layers: Mapping[str, nn.Conv2d], keep: Mapping[str, Sequence[int]]) -> None:
+def check_names(layers: Mapping[str, nn.Conv2d], keep: Mapping[str, Sequence[int]]) -> None:
+    """Refuse a plan that names what the network does not have."""
     for name, channels in keep.items():
         if name not in layers:
             raise UsageError(f"the plan cuts {name}, which this network does not have")

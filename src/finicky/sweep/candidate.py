@@ -18,6 +18,7 @@ from finicky.files import atomic_path
 from finicky.mapping import OVERLAP
 from finicky.progress import Progress, silent
 from finicky.pruning import PruningPlan, count, cut, save_pruned
+from finicky.pruning import candidate_name as candidate_name
 from finicky.spool import Spool
 from finicky.sweep.folder import HEAD, ONNX, PREDICTIONS
 from finicky.sweep.identity import Candidate

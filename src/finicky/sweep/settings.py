@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from finicky.errors import UsageError, nearest_names
 from finicky.importance import DEFAULT_CRITERION, criterion
 from finicky.pruning import METHODS, check_keep_ratio
+from finicky.pruning import parse_ratios as parse_ratios
 from finicky.training import FEATURE_KINDS
 
 DEFAULT_KEEP_RATIOS = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
@@ -112,21 +112,3 @@ class SweepSettings:
     def to_json(self) -> dict[str, Any]:
         """A plain value for JSON."""
         return asdict(self)
-
-
-def parse_ratios(text: str) -> tuple[float, ...]:
-    """``0.05,0.1`` or ``0.05:0.5:0.05`` (from, to, step; both ends) to keep ratios."""
-    try:
-        if ":" in text:
-            low, high, step = (float(part) for part in text.split(":"))
-            if not (step > 0 and 0 < low <= high <= 1 and (high - low) / step < 1000):
-                raise ValueError
-            count = int((high - low) / step + 1e-9) + 1
-            ratios: Sequence[float] = [round(low + i * step, 9) for i in range(count)]
-        else:
-            ratios = [float(part) for part in text.split(",") if part.strip()]
-    except ValueError as error:
-        raise UsageError(
-            f"keep ratios are numbers in (0, 1], as 0.05,0.1,0.2 or 0.05:0.5:0.05, got {text!r}"
-        ) from error
-    return tuple(check_keep_ratio(ratio) for ratio in ratios)
