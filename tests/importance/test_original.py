@@ -14,8 +14,9 @@ from torch import nn
 
 from finicky.backbones import load_backbone
 from finicky.errors import UnsupportedModelError, UsageError
-from finicky.importance.by_photo import truncated_iou
+from finicky.importance import original
 from finicky.importance.original import OriginalScorer, best_channels
+from finicky.importance.truncated import truncated_iou
 from support import require_shipped_weights
 
 
@@ -154,3 +155,43 @@ def _photos(count: int = 3) -> tuple[np.ndarray, list[np.ndarray]]:
     photos = random.integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
     masks = [random.random((16, 16)) < 0.2 for _ in range(count)]
     return photos, masks
+
+
+@pytest.mark.parametrize("shape", [(2, 13, 16, 17), (1, 1, 1, 1), (3, 8, 20, 20)])
+def test_counting_eight_channels_at_once_is_exact(shape: tuple[int, ...]) -> None:
+    """Oracle: the definition, pixel by pixel; values beyond 255 wrap, masks are grey at rims."""
+    random = torch.Generator().manual_seed(0)
+    maps = torch.relu(torch.randn(shape, generator=random) * 300)
+    masks = torch.randint(0, 256, (shape[0], *shape[2:]), generator=random, dtype=torch.uint8)
+    masks[:, : shape[2] // 2] = 0
+    numbers = maps.to(torch.int32).to(torch.uint8)
+    both = (numbers & masks[:, None]).ne(0).sum((2, 3))
+    either = (numbers | masks[:, None]).ne(0).sum((2, 3))
+    expected = torch.where(either > 0, both / either.clamp(min=1), torch.zeros(()))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        found = truncated_iou(maps.contiguous(memory_format=layout), masks)
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("room", [0, 1 << 29])
+def test_scores_do_not_depend_on_what_ratios_share(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One scorer for all ratios, in any order, with responses at hand or computed again."""
+    monkeypatch.setattr(original, "KEPT_BYTES", room)
+    photos, masks = _photos(count=5)
+    shared = OriginalScorer(_chain(10), photos, masks)
+    for ratio in (0.5, 0.2, 0.9, 0.52):
+        alone = OriginalScorer(_chain(10), photos, masks).choose(ratio)
+        found = shared.choose(ratio)
+        assert found.kept == alone.kept
+        for name, scores in alone.scores.items():
+            np.testing.assert_array_equal(found.scores[name], scores)
+
+
+def test_ratios_with_the_same_counts_are_scored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    photos, masks = _photos()
+    scorer = OriginalScorer(_chain(10), photos, masks)
+    first = scorer.choose(0.52)
+    monkeypatch.setattr(original, "truncated_iou", None)  # to call it would fail
+    assert scorer.choose(0.55).kept == first.kept  # round(9 · 0.52) = round(9 · 0.55) = 5

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from finicky.importance.resize import resize_linear_u8
+from finicky.importance.truncated import truncated_iou as truncated_iou
 
 # Network Dissection takes the top 0.005 for concepts as large as a sofa. See docs/explanation.
 TOP_SHARE = 0.02
@@ -53,26 +54,6 @@ def photo_truncated_iou(
     full = np.where(masks.numpy() > 0, np.uint8(255), np.uint8(0))
     small = np.stack([resize_linear_u8(m, width=width, height=height) for m in full])
     return truncated_iou(F.relu(maps), torch.from_numpy(small)).double().numpy()
-
-
-def truncated_iou(maps: Tensor, masks: Tensor) -> Tensor:
-    """The original's overlap of each channel with the mask, image by image.
-
-    Args:
-        maps: ``(N, C, H, W)`` float, at least 0. Truncated to a byte: below 1 counts as off, and
-            values wrap at 256.
-        masks: ``(N, H, W)`` uint8, resized from 0/255, so grey at the rims.
-
-    Returns:
-        ``(N, C)`` float32: pixels where byte AND mask, bit by bit, is not 0, over pixels where
-        byte OR mask is not 0; 0 where the latter are none.
-    """
-    # By way of int32: float to uint8 of values above 255 is undefined in C.
-    bytes_ = maps.to(torch.int32).to(torch.uint8)
-    masks = masks[:, None]
-    both = (bytes_ & masks).ne(0).sum((2, 3))
-    either = (bytes_ | masks).ne(0).sum((2, 3))
-    return torch.where(either > 0, both / either.clamp(min=1), torch.zeros(()))
 
 
 PhotoScore = Callable[[Tensor, Tensor, Tensor, Tensor | None], np.ndarray]
