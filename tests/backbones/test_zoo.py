@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from finicky.backbones import Backbone, convolutions, load_backbone, save_backbone, zoo
+from finicky.backbones.picks import ChannelPick
 from finicky.errors import UnsupportedModelError, UsageError
 from finicky.pruning import PruningPlan, cut_backbone, find_groups, plan_from_scores
 from support import enliven, random_scores
@@ -131,23 +132,25 @@ def test_transformer_is_refused_with_the_reason() -> None:
         load_backbone("torchvision:vit_b_16", weights="random")
 
 
-def test_shuffled_channels_stay_and_the_others_are_cut() -> None:
+def test_shuffled_channels_are_cut_too() -> None:
     backbone = _backbone("torchvision:shufflenet_v2_x0_5")
-    groups = find_groups(backbone.module, SIZE)
+    assert not any(g.whole for g in find_groups(backbone.module, SIZE))
+    smaller = cut_backbone(backbone, _plan(backbone, 0.3).decisions, SIZE)
+    picks = [m for m in smaller.module.modules() if isinstance(m, ChannelPick)]
+    assert len(picks) > 16  # halves and shuffles
+    for name, conv in convolutions(smaller.module, SIZE).items():
+        assert conv.out_channels < backbone.module.get_submodule(name).out_channels, name
+
+
+def test_channels_that_a_layer_mixes_stay() -> None:
+    backbone = _backbone("timm:ecaresnet26t")  # convolutions across neighbouring channels
+    whole = {g.root: g.whole for g in find_groups(backbone.module, SIZE) if g.whole}
+    assert whole["layer1.0.conv3"] == "layer1.0.se.conv mixes neighbouring ones"
     plan = _plan(backbone, 0.3)
-    whole = {p.name for g in groups if g.whole for p in g.producers}
-    layers = convolutions(backbone.module, SIZE)
-    assert "stage2.0.branch1.2" in whole  # feeds a shuffle
-    assert "stage2.0.branch2.0" not in whole  # within a unit
-    for name, conv in layers.items():
-        assert (len(plan.kept[name]) == conv.out_channels) == (name in whole)
-    cut_backbone(backbone, plan.decisions, SIZE)
-
-
-def test_convolution_across_channels_is_refused_by_name() -> None:
-    backbone = load_backbone("timm:ecaresnet26t", weights="random")
-    with pytest.raises(UnsupportedModelError, match=r"layer1\.0\.se\.conv is a convolution across"):
-        find_groups(backbone.module, SIZE)
+    smaller = cut_backbone(backbone, plan.decisions, SIZE)
+    for name, conv in convolutions(smaller.module, SIZE).items():
+        before = backbone.module.get_submodule(name).out_channels
+        assert (conv.out_channels == before) == (name in whole), name
 
 
 def test_shortcut_around_a_concatenation_ties_its_halves() -> None:
@@ -169,6 +172,9 @@ def test_shortcut_around_a_concatenation_ties_its_halves() -> None:
         "timm:regnetx_002",  # groups: whole ones
         "timm:mobilenetv3_small_050",  # squeeze-excitation, inverted bottlenecks
         "timm:convnextv2_atto",  # normalisation over channels, without batch normalisation
+        "timm:resnest14d",  # splits in groups, softmax and sum over them
+        "timm:hgnetv2_b0",  # something for nothing between convolutions
+        "timm:cs3darknet_s",  # halves of a map
     ],
 )
 def test_cut_network_keeps_its_classes_and_the_input_network(name: str) -> None:

@@ -85,7 +85,7 @@ def test_counts_that_differ_are_refused() -> None:
 
 
 class _Sigmoid(nn.Module):
-    """Zero does not stay zero, and what follows counts on it."""
+    """Zero does not stay zero between the convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,10 +96,20 @@ class _Sigmoid(nn.Module):
         return self.conv2(torch.sigmoid(self.conv1(x)))
 
 
-def test_network_in_which_dark_channels_still_speak_is_refused() -> None:
-    network = _Sigmoid().eval()
-    with pytest.raises(UnsupportedModelError, match="cannot be cut safely"):
-        cut(network, {"conv1": [0, 1]}, SIZE)
+def test_something_for_nothing_is_not_listened_to() -> None:
+    network = _Sigmoid().eval().requires_grad_(False)
+    keep = {"conv1": [0, 3]}
+    smaller = cut(network, keep, SIZE)
+    deaf = _Sigmoid().eval().requires_grad_(False)
+    deaf.load_state_dict(network.state_dict())
+    deaf.conv2.weight[:, [1, 2, 4, 5]] = 0
+    photos = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(smaller(photos), deaf(photos))
+    removed = removed_channels(find_groups(network, SIZE), keep)
+    check_equivalent([network], [smaller], removed, SIZE)
+    smaller.conv2.weight.copy_(smaller.conv2.weight.flip(1))  # type: ignore[union-attr, operator]
+    with pytest.raises(UnsupportedModelError, match="does not compute what the whole one does"):
+        check_equivalent([network], [smaller], removed, SIZE)
 
 
 def test_gradients_and_modes_of_the_given_network_stay() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from finicky.backbones.picks import picks_as_layers
 from finicky.errors import UnsupportedModelError
 
 # Whole even where they hold other layers: what follows looks for these kinds.
@@ -36,24 +36,6 @@ _ACTIVATIONS: dict[Any, type[nn.Module]] = {
 }
 
 
-class ChannelShuffle(nn.Module):
-    """Channels of ``groups`` parts dealt out in turn, as ShuffleNet does between its units.
-
-    One step instead of reshaping and transposing: what follows channels through a network must
-    know this place, because behind it they come in another order.
-    """
-
-    order: Tensor
-
-    def __init__(self, channels: int, groups: int) -> None:
-        super().__init__()
-        order = torch.arange(channels).view(groups, -1).T.flatten()
-        self.register_buffer("order", order, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.index_select(1, self.order)
-
-
 def trace_network(network: nn.Module, example: Tensor) -> fx.GraphModule:
     """The network as an `fx.GraphModule` of its own layers, in which activations are layers too.
 
@@ -77,11 +59,12 @@ def trace_network(network: nn.Module, example: Tensor) -> fx.GraphModule:
             whole.add(tracer.inside[-1])
     traced = fx.GraphModule(tracer.root, graph)
     _activations_as_layers(traced)
-    channels = _channel_counts(traced, example)
-    _drop_idle_slices(traced, channels)
-    _shuffles_as_layers(traced, channels)
-    traced.graph.eliminate_dead_code()
-    traced.recompile()
+    try:
+        picks_as_layers(traced, example)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise UnsupportedModelError(
+            f"it does not run on photos of {example.shape[2]} px: {error}"
+        ) from error
     return traced
 
 
@@ -163,63 +146,3 @@ def _activations_as_layers(traced: fx.GraphModule) -> None:
         traced.graph.erase_node(node)
         number += 1
     traced.recompile()
-
-
-def _channel_counts(traced: fx.GraphModule, example: Tensor) -> dict[fx.Node, int]:
-    """The length of axis 1 of every node that is a map."""
-    found: dict[fx.Node, int] = {}
-
-    class Watcher(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
-            value = super().run_node(n)
-            if isinstance(value, Tensor) and value.ndim == 4:
-                found[n] = value.shape[1]
-            return value
-
-    try:
-        with torch.inference_mode():
-            Watcher(traced).run(example)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise UnsupportedModelError(
-            f"it does not run on photos of {example.shape[2]} px: {error}"
-        ) from error
-    return found
-
-
-def _drop_idle_slices(traced: fx.GraphModule, channels: dict[fx.Node, int]) -> None:
-    """Drop ``x[:, :C]`` of a map with C channels: it would hide how channels hang together."""
-    for node in list(traced.graph.nodes):
-        if node.target is not operator.getitem or node.args[0] not in channels:
-            continue
-        where = node.args[1]
-        if not isinstance(where, tuple) or len(where) < 2:
-            continue
-        rest = (*where[:1], *where[2:])
-        end = where[1].stop if isinstance(where[1], slice) else None
-        if (
-            all(part == slice(None) for part in rest)
-            and isinstance(end, int)
-            and where[1] == slice(None, end)
-            and end >= channels[node.args[0]]
-        ):
-            node.replace_all_uses_with(node.args[0])
-            traced.graph.erase_node(node)
-
-
-def _shuffles_as_layers(traced: fx.GraphModule, channels: dict[fx.Node, int]) -> None:
-    """``view``, ``transpose(1, 2)``, ``contiguous``, ``view`` become a `ChannelShuffle`."""
-    for number, node in enumerate(list(traced.graph.nodes)):
-        if node.target not in (torch.transpose, "transpose") or node.args[1:] != (1, 2):
-            continue
-        apart, x = node.args[0], node.args[0].all_input_nodes[0]
-        groups = apart.args[2] if len(apart.args) == 6 else None
-        end = next(iter(node.users), node)
-        if end.target == "contiguous":
-            end = next(iter(end.users), end)
-        if not isinstance(groups, int) or channels.get(end) != channels.get(x, 0):
-            continue
-        name = f"channel_shuffle_{number}"
-        traced.add_submodule(name, ChannelShuffle(channels[x], groups))
-        with traced.graph.inserting_before(end):
-            layer = traced.graph.call_module(name, (x,))
-        end.replace_all_uses_with(layer)

@@ -1,8 +1,9 @@
 """Groups of channels, plans of what stays, and the cut itself."""
 
+from finicky.pruning.channels import ChannelGroup
 from finicky.pruning.counts import Counts, count
 from finicky.pruning.description import BackboneDescription, describe_backbone
-from finicky.pruning.groups import ChannelGroup, find_groups, group_scores
+from finicky.pruning.groups import find_groups, group_scores
 from finicky.pruning.plan import (
     METHODS,
     PruningPlan,

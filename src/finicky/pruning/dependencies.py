@@ -20,7 +20,7 @@ import torch_pruning as tp
 from torch import nn
 from torch_pruning.pruner.function import BasePruningFunc, ConvPruner, LayernormPruner
 
-from finicky.backbones.tracing import ChannelShuffle
+from finicky.backbones.picks import ChannelPick
 from finicky.errors import UnsupportedModelError
 
 
@@ -36,8 +36,21 @@ def is_depthwise(conv: nn.Conv2d) -> bool:
 
 def goes_by_whole_groups(conv: nn.Conv2d) -> bool:
     """Whether a convolution in groups is cut by whole groups, or at positions in each."""
-    width = conv.out_channels // conv.groups
-    return is_grouped(conv) and conv.in_channels == conv.out_channels and conv.groups >= width
+    return is_grouped(conv) and conv.groups >= conv.in_channels // conv.groups
+
+
+def can_be_traced(module: nn.Module) -> bool:
+    """Whether torch-pruning's graph is worth a try; some structures it miscounts, or never ends."""
+    for layer in module.modules():
+        if isinstance(layer, (ChannelPick, nn.Conv1d)):
+            return False
+        if (
+            isinstance(layer, nn.Conv2d)
+            and goes_by_whole_groups(layer)
+            and layer.in_channels != layer.out_channels
+        ):
+            return False
+    return True
 
 
 @contextmanager
@@ -51,12 +64,6 @@ def traced(module: nn.Module, size: int) -> Iterator[tp.DependencyGraph]:
     Raises:
         UnsupportedModelError: torch-pruning cannot follow the channels.
     """
-    mixers = [name for name, layer in module.named_modules() if isinstance(layer, nn.Conv1d)]
-    if mixers:
-        raise UnsupportedModelError(
-            f"{mixers[0]} is a convolution across neighbouring channels (as in ECA): channels "
-            "cannot be cut without changing what it computes for those that stay"
-        )
     with _marked(module) as pruners:
         yield _build(module, size, pruners)
 
@@ -107,21 +114,6 @@ class _WholeGroupPruner(ConvPruner):
     prune_in_channels = prune_out_channels  # which tells torch-pruning that they go together
 
 
-class _ShufflePruner(BasePruningFunc):
-    """Marks the place; channels that come through are never cut (see `find_groups`)."""
-
-    def prune_out_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:  # noqa: ARG002
-        raise UnsupportedModelError("channels that are shuffled cannot be cut")
-
-    prune_in_channels = prune_out_channels
-
-    def get_out_channels(self, layer: nn.Module) -> int:
-        assert isinstance(layer, ChannelShuffle)
-        return len(layer.order)
-
-    get_in_channels = get_out_channels
-
-
 class _LayerNormPruner(LayernormPruner):
     """torch-pruning 1.6.1 sorts what stays with ``Tensor.sort()``, which sorts a copy.
 
@@ -161,7 +153,6 @@ def _marked(module: nn.Module) -> Iterator[dict[type[nn.Module], BasePruningFunc
         yield (
             {_whole_group_class(kind): pruner for kind in kinds.values()}
             | {type(m): normalisation for m in module.modules() if isinstance(m, nn.LayerNorm)}
-            | {ChannelShuffle: _ShufflePruner()}
         )
     finally:
         for conv, kind in kinds.items():

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from finicky.backbones import Backbone, Preprocessing, load_backbone
 from finicky.errors import MissingDependencyError, UnsupportedModelError, UsageError
+from finicky.pruning.channels import ChannelGroup
 from finicky.pruning.counts import Counts, count
-from finicky.pruning.groups import ChannelGroup, find_groups
+from finicky.pruning.groups import find_groups
 from finicky.pruning.store import PLAN, restore
 
 _USUAL_TILE = 224

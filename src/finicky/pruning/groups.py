@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,73 +14,25 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from finicky.backbones import convolutions
-from finicky.backbones.tracing import ChannelShuffle
 from finicky.errors import ShapeError, UnsupportedModelError
-from finicky.pruning.dependencies import goes_by_whole_groups, is_grouped, traced
+from finicky.pruning.channels import ChannelGroup, Member, Producer
+from finicky.pruning.dependencies import can_be_traced, goes_by_whole_groups, is_grouped, traced
+from finicky.pruning.follow import steps_of
+from finicky.pruning.followed import followed_groups
 
 # Larger than any stride of a classifier: a map that is one pixel here was pooled.
 _LARGE = 224
 # Slots times layers of a group that are looked at one by one: half a minute, not half an hour.
 _MOST_PROBES = 20_000
-
-
-@dataclass(frozen=True)
-class Producer:
-    """A convolution that makes channels of a group.
-
-    ``position`` is its place in forward order. ``channels[i]`` is the output channel that belongs
-    to the group's ``slots[i]``. ``pooled``: its map is a single pixel, as within
-    squeeze-and-excitation: it says nothing of where, and is not scored.
+# Steps, beside arithmetic, through which torch-pruning follows channels. Through others, such as
+# products of maps, its search may take longer than anybody waits.
+_PLAIN = frozenset(
     """
-
-    name: str
-    position: int
-    channels: np.ndarray
-    slots: np.ndarray
-    pooled: bool = False
-
-
-@dataclass(frozen=True)
-class Member:
-    """What a group takes from one layer: ``axis[channels[i]]`` goes with ``slots[i]``.
-
-    ``layer`` is the name of a module, or of a parameter that belongs to none. ``side`` is
-    ``out``, ``in``, or ``both`` where a layer has one number of channels, as normalisation has.
-    """
-
-    layer: str
-    side: str
-    channels: np.ndarray
-    slots: np.ndarray
-
-
-@dataclass(frozen=True)
-class ChannelGroup:
-    """Channels of several layers that can only be removed together.
-
-    Attributes:
-        root: The convolution whose output channels number the group's slots.
-        size: How many slots there are.
-        producers: Every convolution that makes them, the root included, in forward order.
-        members: Every layer that has them as inputs or outputs.
-        units: ``(size,)`` the decision that each slot belongs to, from 0: slots of one unit stay
-            or go together, which convolutions in groups ask for; otherwise each slot is its own.
-        magnitudes: ``(size,)`` L2 norm of the filters that make a slot, of the first producer.
-        whole: Why all slots must stay, such as a shuffle of channels; empty: they need not.
-    """
-
-    root: str
-    size: int
-    producers: tuple[Producer, ...]
-    members: tuple[Member, ...]
-    units: np.ndarray
-    magnitudes: np.ndarray
-    whole: str = ""
-
-    @property
-    def is_pooled(self) -> bool:
-        """No producer has a map: filters can only be told apart by their weights."""
-        return all(p.pooled for p in self.producers)
+    convolution native_batch_norm native_layer_norm addmm cat mean permute view detach alias clone
+    max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d upsample_nearest2d upsample_bilinear2d
+    constant_pad_nd
+    """.split()  # noqa: SIM905
+)
 
 
 def find_groups(module: nn.Module, size: int) -> list[ChannelGroup]:
@@ -97,11 +48,11 @@ def find_groups(module: nn.Module, size: int) -> list[ChannelGroup]:
     """
     order = {name: number for number, name in enumerate(convolutions(module, size))}
     pooled = _pooled(module, size)
-    with traced(module, size) as graph:
-        groups = [
-            _group(graph, raw, module, order, pooled)
-            for raw in graph.get_all_groups(root_module_types=[nn.Conv2d])
-        ]
+    groups = None
+    if can_be_traced(module) and steps_of(module, size) <= _PLAIN:
+        groups = _traced_groups(module, size, order, pooled)
+    if groups is None:
+        groups = followed_groups(module, size, order, pooled)
     placed = {p.name for g in groups for p in g.producers}
     missing = [name for name in order if name not in placed]
     if missing:
@@ -117,6 +68,22 @@ def find_groups(module: nn.Module, size: int) -> list[ChannelGroup]:
             f"{groups[0].whole}, and so must the others"
         )
     return groups
+
+
+def _traced_groups(
+    module: nn.Module, size: int, order: Mapping[str, int], pooled: set[nn.Module]
+) -> list[ChannelGroup] | None:
+    """From torch-pruning's graph; None where it cannot follow the channels."""
+    try:
+        with traced(module, size) as graph:
+            groups = [
+                _group(graph, raw, module, order, pooled)
+                for raw in graph.get_all_groups(root_module_types=[nn.Conv2d])
+            ]
+    except UnsupportedModelError:
+        return None
+    placed = {p.name for g in groups for p in g.producers}
+    return groups if placed.issuperset(order) else None
 
 
 def group_scores(group: ChannelGroup, scores: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -181,13 +148,6 @@ def _single_pixels(module: nn.Module, size: int) -> set[nn.Module]:
     return found
 
 
-def _why_whole(raw: tp.Group) -> str:
-    """Why no channel of a group may go; empty where each may."""
-    if any(isinstance(item.dep.target.module, ChannelShuffle) for item in raw):
-        return "its channels are shuffled"
-    return ""
-
-
 def _entangled(graph: tp.DependencyGraph, raw: tp.Group) -> np.ndarray:
     """Slots that torch-pruning takes together, one label each: shortcuts around concatenations."""
     root, prune = raw[0].dep.target.module, raw[0].dep.handler
@@ -224,13 +184,11 @@ def _group(
     names: dict[object, str] = {layer: name for name, layer in module.named_modules()}
     names |= {parameter: name for name, parameter in module.named_parameters()}
     layers = dict(module.named_modules())
-    whole = _why_whole(raw)
-    members = [] if whole else _members(raw, names)
+    members = _members(raw, names)
     _check_members(members, layers, len(raw[0].idxs))
-    makers = members or _whole_members(raw, names)
     producers = {
         m.layer: Producer(m.layer, order[m.layer], m.channels, m.slots, layers[m.layer] in pooled)
-        for m in makers
+        for m in members
         if m.layer in order and m.side != "in"
     }
     ordered = sorted(producers.values(), key=lambda p: p.position)
@@ -243,9 +201,8 @@ def _group(
         size,
         tuple(ordered),
         tuple(members),
-        _units(members, layers, np.arange(size) if whole else _entangled(graph, raw)),
+        _units(members, layers, _entangled(graph, raw)),
         magnitudes,
-        whole,
     )
 
 
@@ -278,18 +235,6 @@ def _check_members(members: list[Member], layers: Mapping[str, nn.Module], size:
                 f"torch-pruning miscounts the channels of {member.layer}: this network cannot be "
                 "pruned safely"
             )
-
-
-def _whole_members(raw: tp.Group, names: Mapping[object, str]) -> list[Member]:
-    """The convolutions of a group that is never cut, each with all its channels."""
-    found = []
-    for item in raw:
-        layer = item.dep.target.module
-        if isinstance(layer, nn.Conv2d) and item.dep.handler.__name__ == "prune_out_channels":
-            channels = np.arange(layer.out_channels)
-            slots = np.minimum(channels, len(raw[0].idxs) - 1)
-            found.append(Member(names[layer], "out", channels, slots))
-    return found
 
 
 def _units(

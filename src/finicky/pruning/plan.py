@@ -10,7 +10,8 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from finicky.errors import DataError, UsageError
-from finicky.pruning.groups import ChannelGroup, group_scores
+from finicky.pruning.channels import ChannelGroup
+from finicky.pruning.groups import group_scores
 
 Method = Literal["finicky", "original"]
 METHODS: tuple[Method, ...] = ("finicky", "original")

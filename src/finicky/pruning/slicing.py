@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from finicky.backbones import Backbone, Whole, convolutions, freeze
+from finicky.backbones.picks import ChannelPick
 from finicky.errors import FinickyError, UnsupportedModelError
+from finicky.pruning.channels import ChannelGroup
 from finicky.pruning.check import (
     Removed,
     check_counts,
@@ -31,7 +33,7 @@ from finicky.pruning.check import (
 )
 from finicky.pruning.counts import Counts, count
 from finicky.pruning.dependencies import goes_by_whole_groups, is_depthwise
-from finicky.pruning.groups import ChannelGroup, find_groups
+from finicky.pruning.groups import find_groups
 from finicky.pruning.surgery import check_names, cut_backbone, network_state
 
 # What one layer loses, by side: ``out``, ``in`` or ``both``.
@@ -228,7 +230,8 @@ def _conv(layer: nn.Module, lost: _Lost) -> _Slice:
         attributes |= {"in_channels": len(outputs), "groups": len(outputs)}
     elif goes_by_whole_groups(layer):
         width = layer.out_channels // layer.groups
-        attributes |= {"in_channels": len(outputs), "groups": len(outputs) // width}
+        inputs = _stay(layer.in_channels, lost.get("in", lost.get("both")))
+        attributes |= {"in_channels": len(inputs), "groups": len(outputs) // width}
     else:
         inputs = _stay(layer.in_channels, lost.get("in"))
         width = layer.in_channels // layer.groups
@@ -271,6 +274,14 @@ def _layer_norm(layer: nn.Module, lost: _Lost) -> _Slice:
     return _Slice(tensors, {"normalized_shape": (*layer.normalized_shape[:-1], len(stay))})
 
 
+def _pick(layer: nn.Module, lost: _Lost) -> _Slice:
+    """Channels by number, numbered anew in what comes in and in what goes out."""
+    assert isinstance(layer, ChannelPick)
+    gone = np.sort(lost.get("in", np.empty(0, dtype=np.int64)))
+    order = layer.order.numpy()[_stay(len(layer.order), lost.get("out")).numpy()]
+    return _Slice({"order": torch.from_numpy(order - np.searchsorted(gone, order))}, {})
+
+
 def _along_longest(parameter: Tensor, lost: _Lost) -> Tensor:
     """A lone parameter, such as a scale of channels: its channels lie along its longest axis."""
     axis = int(np.argmax(parameter.shape))
@@ -288,8 +299,9 @@ def _slicer(layer: nn.Module) -> Slicer | None:
         (nn.Linear, _linear),
         (_BatchNorm, _batch_norm),
         (nn.LayerNorm, _layer_norm),
+        (ChannelPick, _pick),
     )
-    known = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+    known = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked", "order"}
     if not {*layer._parameters, *layer._buffers} <= known:
         return None
     return next((slicer for kind, slicer in kinds if isinstance(layer, kind)), None)

@@ -21,6 +21,7 @@ from finicky.pruning.check import (
 from finicky.pruning.counts import count
 from finicky.pruning.dependencies import traced
 from finicky.pruning.groups import find_groups
+from finicky.pruning.removal import remove_channels
 
 
 def cut(
@@ -96,15 +97,18 @@ def _cut(
     prefix = "features." if len(copies) == 2 else ""
     named = {f"{prefix}{name}": channels for name, channels in keep.items()}
     shape = _answer(whole, size).shape
+    layers = convolutions(copies[0], size)
+    check_names(layers, keep)
+    groups = find_groups(whole, size)
+    removed = removed_channels(groups, named)
     if verify:
-        check_names(convolutions(copies[0], size), keep)
-        removed = removed_channels(find_groups(whole, size), named)
         expected = expected_counts(whole, removed, size)
-    with traced(whole, size) as graph:
-        layers = convolutions(copies[0], size)
-        check_names(layers, keep)
-        for name, channels in keep.items():
-            _cut_one(graph, layers[name], name, channels)
+    if any(group.followed for group in groups):
+        remove_channels(whole, removed)
+    else:
+        with traced(whole, size) as graph:
+            for name, channels in keep.items():
+                _cut_one(graph, layers[name], name, channels)
     freeze(whole)
     _check(copies[0], keep, size)
     if len(parts) == 2 and _answer(whole, size).shape != shape:
