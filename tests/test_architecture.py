@@ -28,7 +28,7 @@ FLOORS = (
     ("training", "evaluation", "selection"),
     ("export", "mapping", "ranking"),
     ("pruned", "sweep", "labeler"),
-    ("report",),
+    ("report", "estimator"),
     ("cli",),
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

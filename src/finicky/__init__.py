@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from finicky.doctor import Diagnosis, examine
     from finicky.edge import Bundle, open_bundle, predict
     from finicky.errors import FinickyError
+    from finicky.estimator import FinickyClassifier, load
     from finicky.export.bundle import export_bundle
     from finicky.importance import MaskImportance
     from finicky.project import Project
-    from finicky.pruned import PrunedModel, load, prune, prune_many, score_filters
+    from finicky.pruned import PrunedModel, prune, prune_many, score_filters
     from finicky.pruning import BackboneDescription, describe_backbone
     from finicky.sweep import SweepSettings, run_sweep
 
@@ -29,6 +30,7 @@ _HOMES = {
     "BackboneDescription": "finicky.pruning",
     "Bundle": "finicky.edge",
     "Diagnosis": "finicky.doctor",
+    "FinickyClassifier": "finicky.estimator",
     "FinickyError": "finicky.errors",
     "Project": "finicky.project",
     "MaskImportance": "finicky.importance",
@@ -37,7 +39,7 @@ _HOMES = {
     "describe_backbone": "finicky.pruning",
     "examine": "finicky.doctor",
     "export_bundle": "finicky.export.bundle",
-    "load": "finicky.pruned",
+    "load": "finicky.estimator",
     "load_backbone": "finicky.backbones",
     "make_surface": "finicky.data.surfaces",
     "open_bundle": "finicky.edge",
@@ -54,6 +56,7 @@ __all__ = [
     "BackboneDescription",
     "Bundle",
     "Diagnosis",
+    "FinickyClassifier",
     "FinickyError",
     "MaskImportance",
     "Project",
