@@ -85,6 +85,22 @@ Coverage = Annotated[
         "some, are left out."
     ),
 ]
+Train = Annotated[
+    str,
+    typer.Option(
+        help="After the cut: frozen (weights stay, a logistic head), finetune (head and network "
+        "trained on, with the masks), scratch (the same shape with fresh weights). Several with "
+        "commas, or all: each is a candidate, and the decision function chooses."
+    ),
+]
+TrainTime = Annotated[
+    str | None,
+    typer.Option(
+        "--time",
+        help="At most so long for all training together, as 90s, 10min or 2h; default: each "
+        "network until validation gains nothing.",
+    ),
+]
 Features = Annotated[
     str, typer.Option(help="How the last map becomes a vector: mean, max, mean+max or flat.")
 ]

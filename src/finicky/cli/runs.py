@@ -90,6 +90,8 @@ def run(
         float,
         typer.Option(help="Seconds that each candidate is timed, per thread setting; 0: none."),
     ] = 1.0,
+    train: options.Train = "frozen",
+    time_limit: options.TrainTime = None,
     maps: Annotated[
         bool,
         typer.Option(help="Train a pixel head for the chosen network: a map finer than a tile."),
@@ -115,6 +117,7 @@ def run(
     folder = out or opened.runs / time.strftime("%Y%m%d-%H%M%S")
     refuse_taken(folder)  # torch takes seconds to load
     from finicky.sweep import DEFAULT_KEEP_RATIOS, SweepSettings, parse_ratios
+    from finicky.sweep.training_kinds import parse_kinds, parse_time
 
     settings = SweepSettings(
         backbone=backbone or opened.backbone,
@@ -134,6 +137,8 @@ def run(
         head_seeds=seeds,
         seed=seed,
         latency_seconds=latency_seconds,
+        train=parse_kinds(train),
+        train_time_s=None if time_limit is None else parse_time(time_limit),
         maps=maps,
     )
     choice = decision_settings(
@@ -218,14 +223,17 @@ def carry_out(
 
 def show(result: SweepResult, as_json: bool) -> None:
     """The chosen candidate against the unpruned network, and where to look."""
+    from finicky.sweep.training_kinds import FROZEN, KIND_WORDS
+
     chosen, full = result.chosen, result.full
     root = result.folder.root
     if as_json:
         value = {"out": str(root), "chosen": chosen, "full": full, "map": result.map.facts}
         print(json.dumps(value))
         return
+    kind = "" if chosen["train"] == FROZEN else f" ({KIND_WORDS[chosen['train']]})"
     print(
-        f"chosen: keep {chosen['keep_ratio']:g}, {chosen['params']:,.0f} parameters "
+        f"chosen: keep {chosen['keep_ratio']:g}{kind}, {chosen['params']:,.0f} parameters "
         f"({chosen['params'] / full['params']:.1%} of {full['params']:,.0f})"
     )
     if chosen.get("latency_ratio"):

@@ -102,7 +102,7 @@ def _unbalanced(facts: RunFacts) -> Iterator[str]:
 
 
 def _edge_of_grid(facts: RunFacts) -> Iterator[str]:
-    ratios = sorted(row["keep_ratio"] for row in facts.rows)
+    ratios = sorted({row["keep_ratio"] for row in facts.rows})
     chosen = facts.chosen.number("keep_ratio")
     if facts.full_was_chosen:
         yield "The full network was chosen: nothing is gained by this run."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,12 +36,18 @@ from finicky.report.chart_parts import (
 from finicky.report.comparison import Comparison
 from finicky.report.facts import RunFacts
 from finicky.report.labels import place_labels
-from finicky.report.wording import METRIC_NAMES, keep_percent
+from finicky.report.wording import METRIC_NAMES, kept
 from finicky.selection import pareto_front
 from finicky.sweep.table import Row
+from finicky.sweep.training_kinds import FINETUNE, FROZEN, KIND_WORDS, SCRATCH
 
 PARAMS_LABEL = "parameters left (% of the full network, log scale)"
 KEEP_LABEL = "filters kept (%, log scale)"
+# Kinds of training differ in dash and mark, not in colour alone.
+_DASHES: Mapping[str, Mapping[str, Any]] = {
+    FINETUNE: {"linestyle": (0, (5, 2)), "marker": "^"},
+    SCRATCH: {"linestyle": (0, (1, 2)), "marker": "v"},
+}
 TIME_LABEL = "time per tile, one thread (% of the full network, log scale)"
 
 
@@ -87,6 +95,7 @@ def quality_chart(facts: RunFacts) -> Figure:
         "chosen": sign(DIAMOND, ""),
     }
     legend(drawn, list(signs.values()), list(signs))
+    _tell_kinds(drawn, facts)
     return drawn
 
 
@@ -194,10 +203,9 @@ def _quality_panel(axes: Axes, facts: RunFacts, metric: str) -> None:
     if not np.isnan(band).any():
         axes.axhspan(*band, color=BAND, zorder=0)
     axes.axhline(full, color=GREY, linewidth=1.2, zorder=1)
-    axes.plot(x, seen, **HOLLOW)
+    _strands(axes, x, seen, facts, HOLLOW)
     axes.vlines(x, low, high, color=BLUE, linewidth=1.8)
-    axes.plot(x, test, **SOLID)
-    _mark(axes, x, test, facts)
+    _line(axes, x, test, facts)
 
 
 def _time_panel(axes: Axes, facts: RunFacts) -> None:
@@ -206,21 +214,45 @@ def _time_panel(axes: Axes, facts: RunFacts) -> None:
     for prefix, style in (("latency_all", HOLLOW), ("latency", SOLID)):
         median, slow = (_column(facts, f"{prefix}_{end}") for end in ("p50_ms", "p95_ms"))
         axes.vlines(x, median, slow, color=style["color"], linewidth=1.8)
-        axes.plot(x, median, **style)
+        _strands(axes, x, median, facts, style)
         found += [median, slow]
     _mark(axes, x, _column(facts, "latency_p50_ms"), facts)
     log_y(axes, np.concatenate(found), "time per tile (ms, log scale)")
 
 
 def _line(axes: Axes, x: np.ndarray, y: np.ndarray, facts: RunFacts) -> None:
-    axes.plot(x, y, **SOLID)
+    _strands(axes, x, y, facts, SOLID)
     _mark(axes, x, y, facts)
+
+
+def _strands(
+    axes: Axes, x: np.ndarray, y: np.ndarray, facts: RunFacts, style: Mapping[str, Any]
+) -> None:
+    """A line through the candidates of each kind of training, from the full network on."""
+    kinds = [row.get("train", FROZEN) for row in facts.rows]
+    for kind in dict.fromkeys(kinds):
+        rows = [
+            i
+            for i, row in enumerate(facts.rows)
+            if kinds[i] == kind or (kind != FROZEN and row["keep_ratio"] == 1)
+        ]
+        if len(rows) > 1 or kind == FROZEN:
+            axes.plot(x[rows], y[rows], **{**style, **_DASHES.get(kind, {})})
 
 
 def _mark(axes: Axes, x: np.ndarray, y: np.ndarray, facts: RunFacts) -> None:
     """The diamond of the chosen network."""
     number = _chosen(facts)
     axes.plot([x[number]], [y[number]], **DIAMOND, zorder=6)
+
+
+def _tell_kinds(drawn: Figure, facts: RunFacts) -> None:
+    """A second legend, where candidates differ in what was done after the cut."""
+    kinds = list(dict.fromkeys(row.get("train", FROZEN) for row in facts.rows))
+    if len(kinds) > 1:
+        signs = [sign({**SOLID, **_DASHES.get(kind, {})}, "") for kind in kinds]
+        told = [KIND_WORDS.get(kind, kind) for kind in kinds]
+        drawn.legend(signs, told, loc="outside lower right", ncols=3)
 
 
 def _chosen(facts: RunFacts) -> int:
@@ -237,4 +269,4 @@ def _shares(facts: RunFacts) -> np.ndarray:
 
 
 def _label(row: Row) -> str:
-    return "full network" if row["keep_ratio"] == 1 else f"keep {keep_percent(row['keep_ratio'])}"
+    return "full network" if row["keep_ratio"] == 1 else f"keep {kept(row)}"

@@ -13,6 +13,7 @@ from finicky.importance import CRITERIA
 from finicky.report import wording as w
 from finicky.report.comparison import RESAMPLES
 from finicky.report.facts import SPLITS, RunFacts
+from finicky.sweep.training_kinds import KIND_WORDS
 
 # Of `environment()`, in the order in which they are told.
 _VERSIONS = ("finicky", "python", "torch", "torch-pruning", "onnxruntime", "scikit-learn", "numpy")
@@ -96,28 +97,19 @@ def _inside(path: str) -> str:
 def method_details(facts: RunFacts) -> list[Detail]:
     """How filters were ranked, and how quality was measured."""
     told = facts.conditions
-    seeds = len(facts.chosen.predictions.by_seed)
     return [
         Detail("Network", f"{told.get('backbone')}; weights: {_weights(facts.run)}"),
         Detail("Ranking", _ranking(told)),
         Detail("After the cut", _repair(facts)),
+        Detail("Training", _training(facts)),
         Detail(
             "Tiles",
             f"{told.get('tile')} × {told.get('tile')} px at the photo's own scale; "
             f"“{facts.target}” where it covers at least "
             f"{w.keep_percent(told.get('min_coverage', np.nan))} of one",
         ),
-        Detail(
-            "Head",
-            f"logistic regression on “{told.get('features')}” features of the last "
-            f"layer; C = {facts.chosen.metrics['C']:g}, by cross-validation on the "
-            "training photos",
-        ),
-        Detail(
-            "Mean ± deviation",
-            f"over {w.plural(seeds, 'head')}, each trained on another three "
-            "quarters of the training photos; the exported head is trained on all of them",
-        ),
+        Detail("Head", _head(facts)),
+        Detail("Mean ± deviation", _seeds(facts)),
         Detail(
             f"95{w.SPACE}% intervals",
             f"bootstrap over whole photographs ({w.count(RESAMPLES)} draws, percentiles), because "
@@ -217,6 +209,39 @@ def _repair(facts: RunFacts) -> str:
     if facts.full_was_chosen or chosen["repair"] == "none":
         return f"the filters that stayed are as they were{tried}"
     return f"each layer was fitted to the full network's responses, on training tiles{tried}"
+
+
+def _head(facts: RunFacts) -> str:
+    features = f"on “{facts.conditions.get('features')}” features of the last layer"
+    strength = facts.chosen.metrics["C"]
+    if strength is None:
+        return f"logistic, {features}, trained together with the network"
+    return (
+        f"logistic regression {features}; C = {strength:g}, by cross-validation on the "
+        "training photos"
+    )
+
+
+def _seeds(facts: RunFacts) -> str:
+    seeds = len(facts.chosen.predictions.by_seed)
+    if facts.chosen.metrics.get("training"):
+        return "none: a trained network is trained once, with its one head, on all training photos"
+    return (
+        f"over {w.plural(seeds, 'head')}, each trained on another three "
+        "quarters of the training photos; the exported head is trained on all of them"
+    )
+
+
+def _training(facts: RunFacts) -> str:
+    told = facts.chosen.metrics.get("training")
+    if not told:
+        return "weights frozen; a logistic head on the features"
+    kind = KIND_WORDS[facts.chosen.metrics["train"]]
+    masks = ", with the masks as a second teacher" if told["masks"] else ""
+    return (
+        f"{kind}: {w.plural(told['epochs'], 'epoch')} in {told['seconds']:.0f} s{masks}; kept was "
+        f"epoch {told['best_epoch']}, the best on validation"
+    )
 
 
 def _weights(run: Mapping[str, Any]) -> str:

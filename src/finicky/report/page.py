@@ -142,8 +142,9 @@ def headline(facts: RunFacts, comparison: Comparison) -> str:
     if facts.timed:
         saved.append(f"it is {w.speed(chosen.number('latency_ratio'))} (one thread)")
     return (
-        f"The chosen network keeps {w.keep_percent(chosen.number('keep_ratio'))} of the filters: "
-        f"it {w.listed(saved)}. On the test photos its balanced accuracy is {quality} "
+        f"The chosen network keeps {w.keep_percent(chosen.number('keep_ratio'))} of the filters"
+        f"{w.trained(chosen.row)}: it {w.listed(saved)}. On the test photos its balanced "
+        f"accuracy is {quality} "
         f"against {w.percent(full.number('balanced_accuracy'))} for the full network: "
         f"{comparison.verdict('balanced_accuracy')} ({comparison.told('balanced_accuracy')})."
     )

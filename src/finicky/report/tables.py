@@ -185,7 +185,11 @@ def _quality_cells(network: Network, metric: str) -> tuple[str, str]:
     )
     if math.isnan(value):
         return w.NONE, "undefined"
-    return f"{100 * value:.1f} ± {100 * spread:.1f}{w.SPACE}%", w.span(low, high)
+    # Of one training nobody knows how much another would differ.
+    told = w.percent(value)
+    if not math.isnan(spread):
+        told = f"{100 * value:.1f} ± {100 * spread:.1f}{w.SPACE}%"
+    return told, w.span(low, high)
 
 
 def _cost_lines(facts: RunFacts) -> list[Line]:
@@ -228,7 +232,7 @@ def _less(facts: RunFacts, column: str, word: str) -> str:
 
 def _candidate_line(facts: RunFacts, row: Row, scale: tuple[float, float]) -> CandidateLine:
     return CandidateLine(
-        keep=w.keep_percent(row["keep_ratio"]),
+        keep=w.kept(row),
         channels=w.count(row["channels"]),
         params=w.short_count(row["params"]),
         share=w.small_percent(facts.share(row)),

@@ -7,10 +7,11 @@ number that does not exist is an en dash.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from finicky.evaluation import Interval
+from finicky.sweep.training_kinds import FINETUNE, FROZEN, KIND_WORDS, SCRATCH
 
 SPACE = "\u00a0"
 NONE = "–"
@@ -51,6 +52,21 @@ def small_percent(share: float) -> str:
 def keep_percent(keep_ratio: float) -> str:
     """A keep ratio with the digits that it was given with: ``10 %``, ``2.5 %``."""
     return f"{round(100 * keep_ratio, 4):g}{SPACE}%"
+
+
+def kept(row: Mapping[str, Any]) -> str:
+    """A candidate in a table: its keep ratio, and what was done after the cut if anything was."""
+    told = keep_percent(row["keep_ratio"])
+    kind = row.get("train", FROZEN)
+    return told if kind == FROZEN else f"{told}, {KIND_WORDS.get(kind, kind)}"
+
+
+def trained(row: Mapping[str, Any]) -> str:
+    """What was done after the cut, to follow "keeps 10 % of the filters"."""
+    return {
+        FINETUNE: " and was trained on after the cut",
+        SCRATCH: " in number, and was trained from scratch in that shape",
+    }.get(row.get("train", FROZEN), "")
 
 
 def points(difference: float) -> str:

@@ -24,6 +24,8 @@ from finicky.sweep.folder import HEAD, ONNX, PREDICTIONS
 from finicky.sweep.identity import Candidate
 from finicky.sweep.inputs import TileSet
 from finicky.sweep.settings import SweepSettings
+from finicky.sweep.trained import TrainingTiles, facts_of, train_after_cut
+from finicky.sweep.training_kinds import FROZEN, SCRATCH
 from finicky.training import LogisticHead, Reconstructor, extract, refit_head, train_head
 
 # As in the original: each head is trained on three quarters of the training set.
@@ -51,6 +53,7 @@ def evaluate_candidate(
     target: MaskClass,
     *,
     reconstructor: Reconstructor | None = None,
+    tiles: TrainingTiles | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Cut, train, test and export one candidate; returns what its ``metrics.json`` is to hold.
@@ -64,13 +67,17 @@ def evaluate_candidate(
         here: Where its files go.
         target: The class that is looked for.
         reconstructor: Fits the cut network to the unpruned one's responses, if given.
-        progress: Told of each batch of features.
+        tiles: What a candidate that is trained after the cut learns from.
+        progress: Told of each batch of features, and of each step of training.
     """
     repairs = settings.repairs if plan.keep_ratio < 1 else ("none",)
     trials = [
         _try(backbone, plan, data, settings, repair, reconstructor, progress) for repair in repairs
     ]
     best = max(trials, key=lambda trial: trial.validation_score)
+    if candidate.train != FROZEN:
+        assert tiles is not None
+        best = _trained(best, candidate, tiles, data, settings, here, progress)
     save_pruned(best.backbone, plan, here, size=settings.tile)
     best.heads.deployed.save(here / HEAD)
     _save_predictions(here / PREDICTIONS, data, best.by_seed, best.deployed)
@@ -84,7 +91,8 @@ def evaluate_candidate(
             "backbone": plan.backbone,
             "method": plan.method,
             "keep_ratio": plan.keep_ratio,
-            "provenance": backbone.provenance.to_json(),
+            "train": candidate.train,
+            "provenance": best.backbone.provenance.to_json(),
             "target": {"id": target.id, "name": target.name, "colour": target.color},
             "thresholds": {"tile": tile_threshold(data, best.by_seed)},
             "overlap": OVERLAP,
@@ -97,11 +105,13 @@ def evaluate_candidate(
         "tried": candidate.to_json(),
         "method": plan.method,
         "repair": best.repair,
+        "train": candidate.train,
+        "training": best.training,
         "repairs": {trial.repair: trial.validation_score for trial in trials},
         "keep_ratio": plan.keep_ratio,
         **asdict(count(best.backbone.module, settings.tile)),
         "size_bytes": (here / ONNX).stat().st_size,
-        "C": best.heads.deployed.C,
+        "C": _plain(best.heads.deployed.C),
         "parity": asdict(parity),
         **quality(data, best.by_seed, best.deployed, seed=settings.seed),
     }
@@ -111,7 +121,8 @@ def evaluate_candidate(
 class _Trial:
     """A cut network after one kind of repair, with its heads and what they answer.
 
-    ``validation_score``: balanced accuracy on validation, mean over the head seeds.
+    ``validation_score``: balanced accuracy on validation, mean over the head seeds. ``training``:
+    how it went, where the network was trained after the cut.
     """
 
     repair: str
@@ -120,6 +131,7 @@ class _Trial:
     by_seed: np.ndarray
     deployed: np.ndarray
     validation_score: float
+    training: dict[str, Any] | None = None
 
 
 def _try(
@@ -146,6 +158,43 @@ def _try(
     found = [score_predictions(data.labels[rows], p[rows]).balanced_accuracy for p in by_seed]
     score = float(np.nan_to_num(np.mean(found)))
     return _Trial(repair, smaller, heads, by_seed, deployed, score)
+
+
+def _trained(
+    start: _Trial,
+    candidate: Candidate,
+    tiles: TrainingTiles,
+    data: TileSet,
+    settings: SweepSettings,
+    here: Path,
+    progress: Progress,
+) -> _Trial:
+    """The network trained from where a trial left it; its one head was trained with it."""
+    found = train_after_cut(
+        candidate.train,
+        start.backbone,
+        start.heads.deployed,
+        tiles,
+        features=settings.features,
+        seed=settings.seed,
+        time_s=settings.time_each_s,
+        here=here,
+        progress=progress,
+    )
+    with Spool() as spool:
+        features = extract(found.backbone, data.tiles, spool, kind=settings.features)  # type: ignore[arg-type]
+        deployed = found.head.probabilities(features)
+    rows = data.rows("validation")
+    score = score_predictions(data.labels[rows], deployed[rows]).balanced_accuracy
+    return _Trial(
+        "none" if candidate.train == SCRATCH else start.repair,
+        found.backbone,
+        Heads(found.head, (found.head,)),
+        deployed[None],
+        deployed,
+        float(np.nan_to_num(score)),
+        facts_of(found),
+    )
 
 
 def train_heads(features: np.ndarray, data: TileSet, settings: SweepSettings) -> Heads:
@@ -186,7 +235,7 @@ def quality(
                 "value": _plain(intervals[metric].value),
                 "low": _plain(intervals[metric].low),
                 "high": _plain(intervals[metric].high),
-                "seed_std": _plain(float(np.std([getattr(q, metric) for q in single]))),
+                "seed_std": _plain(_spread([getattr(q, metric) for q in single])),
             }
             for metric in METRICS
         }
@@ -245,6 +294,11 @@ def _some_groups(labels: np.ndarray, groups: np.ndarray, random: np.random.Gener
         if len(np.unique(labels[rows])) == 2:
             return rows
     raise DataError("too few photos hold both classes to train the head: label more photos")
+
+
+def _spread(values: list[float]) -> float:
+    """Standard deviation; of one value it is unknown, not 0."""
+    return float(np.std(values)) if len(values) > 1 else float("nan")
 
 
 def _plain(value: float) -> float | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from finicky.sweep.training_kinds import FROZEN
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -16,14 +18,16 @@ class Candidate:
 
     Attributes:
         keep_ratio: In (0, 1]; 1 is the unpruned network.
+        train: What is done after the cut, one of `TRAIN_KINDS`.
     """
 
     keep_ratio: float
+    train: str = FROZEN
 
     @property
     def name(self) -> str:
         """The candidate's folder: one name, one candidate."""
-        return candidate_name(self.keep_ratio)
+        return candidate_name(self.keep_ratio, self.train)
 
     @property
     def unpruned(self) -> bool:
@@ -34,6 +38,10 @@ class Candidate:
         return asdict(self)
 
 
-def candidate_name(keep_ratio: float) -> str:
-    """The folder name of a keep ratio: ``keep-0.05``, and ``keep-1`` for the unpruned network."""
-    return f"keep-{keep_ratio:.10f}".rstrip("0").rstrip(".")
+def candidate_name(keep_ratio: float, train: str = FROZEN) -> str:
+    """The folder name of a candidate: ``keep-0.05``, ``keep-0.05-finetune``.
+
+    ``keep-1`` is the unpruned network.
+    """
+    name = f"keep-{keep_ratio:.10f}".rstrip("0").rstrip(".")
+    return name if train == FROZEN else f"{name}-{train}"

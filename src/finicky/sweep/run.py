@@ -35,6 +35,7 @@ from finicky.sweep.maps import keep_crops
 from finicky.sweep.settings import SweepSettings
 from finicky.sweep.table import failed_row, quality_columns
 from finicky.sweep.timing import time_candidates
+from finicky.sweep.trained import training_tiles
 from finicky.sweep.workbench import Workbench
 from finicky.timing import environment
 
@@ -141,9 +142,21 @@ class _Sweep:
 
     def _evaluate(self, data: TileSet, decision: DecisionSettings) -> list[Outcome]:
         """Every candidate; here a search would ask for some, look, and ask for more."""
-        candidates = [Candidate(ratio) for ratio in self._settings.ratios()]
+        candidates = [Candidate(*each) for each in self._settings.candidates()]
         bench = Workbench(
-            self._backbone, data, self._settings, self._evidence.targets[0], self._progress
+            self._backbone,
+            data,
+            self._settings,
+            self._evidence.targets[0],
+            self._progress,
+            cut_training=partial(
+                training_tiles,
+                self._project,
+                self._evidence,
+                data,
+                self._settings,
+                progress=self._progress,
+            ),
         )
         evaluator = Evaluator(
             self._folder,

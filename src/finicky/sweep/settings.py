@@ -9,6 +9,7 @@ from finicky.errors import UsageError, nearest_names
 from finicky.importance import DEFAULT_CRITERION, criterion
 from finicky.pruning import METHODS, check_keep_ratio
 from finicky.pruning import parse_ratios as parse_ratios
+from finicky.sweep.training_kinds import FROZEN, check_kinds
 from finicky.training import FEATURE_KINDS
 
 DEFAULT_KEEP_RATIOS = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
@@ -43,6 +44,10 @@ class SweepSettings:
         seed: Of splits, tile choice and folds.
         latency_seconds: How long each candidate is timed, at one thread and at all cores; 0
             leaves latency out.
+        train: What is done after the cut, each a candidate of its own: ``frozen``, ``finetune``,
+            ``scratch`` (the same shape with fresh weights).
+        train_time_s: For all trained candidates together, divided evenly; ``None``: each until
+            nothing is gained.
         maps: Whether the chosen candidate gets a pixel head, for a map finer than a tile.
     """
 
@@ -63,6 +68,8 @@ class SweepSettings:
     head_seeds: int = 5
     seed: int = 0
     latency_seconds: float = 1.0
+    train: tuple[str, ...] = (FROZEN,)
+    train_time_s: float | None = None
     maps: bool = True
 
     def __post_init__(self) -> None:
@@ -80,6 +87,7 @@ class SweepSettings:
                 f"no features named {self.features!r}. "
                 f"{nearest_names(self.features, FEATURE_KINDS)}"
             )
+        check_kinds(self.train, self.train_time_s)
         if self.round_to < 1:
             raise UsageError(f"round_to must be at least 1, got {self.round_to}")
         if not self.keep_ratios:
@@ -108,6 +116,22 @@ class SweepSettings:
     def ratios(self) -> tuple[float, ...]:
         """The unpruned network first, then the keep ratios, largest first, each once."""
         return tuple(sorted({1.0, *self.keep_ratios}, reverse=True))
+
+    @property
+    def time_each_s(self) -> float | None:
+        """What each trained candidate may take."""
+        trained = sum(kind != FROZEN for _, kind in self.candidates())
+        if self.train_time_s is None or not trained:
+            return None
+        return self.train_time_s / trained
+
+    def candidates(self) -> tuple[tuple[float, str], ...]:
+        """Keep ratio and kind of training of every candidate, the unpruned network first.
+
+        The unpruned network is frozen: it is what all others are measured by.
+        """
+        trained = [(r, kind) for r in self.ratios() if r < 1 for kind in self.train]
+        return ((1.0, FROZEN), *trained)
 
     def to_json(self) -> dict[str, Any]:
         """A plain value for JSON."""

@@ -13,9 +13,10 @@ from finicky.errors import DataError
 from finicky.evaluation import METRICS
 from finicky.files import write_text
 from finicky.sweep.identity import Candidate
+from finicky.sweep.training_kinds import FROZEN
 
 FAILED = "failed"  # why there is nothing but this in a row
-TEXT_COLUMNS = ("candidate", "method", "repair")
+TEXT_COLUMNS = ("candidate", "method", "repair", "train")
 COLUMNS = (
     *TEXT_COLUMNS,
     *("keep_ratio", "channels", "params", "macs", "size_bytes"),
@@ -32,7 +33,7 @@ Row = dict[str, Any]
 def quality_columns(metrics: Mapping[str, Any]) -> Row:
     """A candidate's ``metrics.json`` as columns."""
     row: Row = {
-        key: metrics[key]
+        key: metrics[key] if key != "train" else metrics.get(key, FROZEN)
         for key in (
             *TEXT_COLUMNS,
             *("keep_ratio", "channels", "params", "macs", "size_bytes"),
@@ -49,7 +50,8 @@ def quality_columns(metrics: Mapping[str, Any]) -> Row:
 
 def failed_row(candidate: Candidate, reason: str) -> Row:
     """The row of a candidate that could not be made."""
-    return {"candidate": candidate.name, "keep_ratio": candidate.keep_ratio, FAILED: reason}
+    row = {"candidate": candidate.name, "train": candidate.train}
+    return {**row, "keep_ratio": candidate.keep_ratio, FAILED: reason}
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +20,8 @@ from finicky.sweep.candidate import evaluate_candidate
 from finicky.sweep.identity import Candidate
 from finicky.sweep.inputs import TileSet
 from finicky.sweep.settings import SweepSettings
+from finicky.sweep.trained import TrainingTiles
+from finicky.sweep.training_kinds import FROZEN
 from finicky.training import ReconstructionSettings, Reconstructor
 
 # The number of threads changes the last bits of a sum. One for each candidate, however many
@@ -29,13 +31,17 @@ THREADS = 1
 
 @dataclass
 class Workbench:
-    """Backbone, tiles and settings; the reconstructor is made when the first candidate asks."""
+    """Backbone, tiles and settings; what not every run needs is made when a candidate asks.
+
+    ``cut_training`` cuts the tiles that candidates are trained on after the cut.
+    """
 
     backbone: Backbone
     data: TileSet
     settings: SweepSettings
     target: MaskClass
     progress: Progress = field(default=silent, repr=False)
+    cut_training: Callable[[], TrainingTiles] | None = field(default=None, repr=False)
 
     def make(
         self, candidate: Candidate, plan: PruningPlan, here: Path, *, progress: Progress = silent
@@ -52,12 +58,18 @@ class Workbench:
                 here,
                 self.target,
                 reconstructor=self.reconstructor if reconstruct else None,
+                tiles=self.training if candidate.train != FROZEN else None,
                 progress=progress,
             )
 
     @cached_property
     def reconstructor(self) -> Reconstructor:
         return make_reconstructor(self.backbone, self.data, self.settings, self.progress)
+
+    @cached_property
+    def training(self) -> TrainingTiles:
+        assert self.cut_training is not None, "this bench was made without tiles to train on"
+        return self.cut_training()
 
 
 def make_reconstructor(
