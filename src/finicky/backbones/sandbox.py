@@ -27,6 +27,7 @@ LOOKS: dict[str, str] = {
     "keras": "finicky.backbones.keras.look:look",
     "onnx": "finicky.backbones.onnx_look:look",
     "onnx-beside": "finicky.backbones.onnx_look:look_beside",
+    "program": "finicky.backbones.program.look:look",
 }
 
 CPU_S = 8

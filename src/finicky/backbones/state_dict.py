@@ -170,7 +170,7 @@ def _read_zip(path: Path) -> dict[str, Tensor]:
             key: bytearray(archive.read(f"{root}/data/{key}"))
             for key in {spec.storage.key for spec in specs.values()}
         }
-    return {name: _tensor(path, name, spec, data) for name, spec in specs.items()}
+    return {name: tensor_of(path, name, spec, data) for name, spec in specs.items()}
 
 
 def _kind(path: Path, archive: Archive) -> str:
@@ -212,7 +212,7 @@ def _read_legacy(path: Path, stream: IO[bytes]) -> dict[str, Tensor]:
                 f"{path} is damaged: tensor data {key!r:.40} is not of the size it says"
             )
         data[storage.key] = bytearray(limited.read(storage.numel * _width(storage.dtype)))
-    return {name: _tensor(path, name, spec, data) for name, spec in specs.items()}
+    return {name: tensor_of(path, name, spec, data) for name, spec in specs.items()}
 
 
 def _begins_as_pickle(stream: _Limited) -> bool:
@@ -269,7 +269,7 @@ def _width(dtype: str) -> int:
     return int(getattr(torch, dtype).itemsize)
 
 
-def _tensor(path: Path, name: str, spec: TensorSpec, data: Mapping[str, bytearray]) -> Tensor:
+def tensor_of(path: Path, name: str, spec: TensorSpec, data: Mapping[str, bytearray]) -> Tensor:
     raw = data[spec.storage.key]
     if len(raw) != spec.storage.numel * _width(spec.storage.dtype):
         raise DataError(
