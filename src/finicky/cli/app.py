@@ -25,6 +25,7 @@ from finicky.cli import (
     stages,
     surfaces,
 )
+from finicky.cli.extras import missing
 from finicky.errors import FinickyError
 
 app = typer.Typer(
@@ -86,16 +87,23 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted; what was finished is kept", 130)
+    except ModuleNotFoundError as error:
+        if os.environ.get("FINICKY_TRACEBACK"):
+            raise
+        _fail(missing(error.name) or _defect(error), 1)
     except (OSError, MemoryError) as error:
         _fail(f"{type(error).__name__}: {error}", 1)
     except Exception as error:
         if os.environ.get("FINICKY_TRACEBACK"):
             raise
-        _fail(
-            f"unexpected {type(error).__name__}: {error}. This is a defect of Finicky; "
-            "FINICKY_TRACEBACK=1 shows where, please report it",
-            1,
-        )
+        _fail(_defect(error), 1)
+
+
+def _defect(error: Exception) -> str:
+    return (
+        f"unexpected {type(error).__name__}: {error}. This is a defect of Finicky; "
+        "FINICKY_TRACEBACK=1 shows where, please report it"
+    )
 
 
 def _fail(message: str, code: int) -> None:
