@@ -48,7 +48,10 @@ def predict(
         list[str] | None,
         typer.Option(help="Threshold in (0, 1), as crack=0.6, or high:low, as crack=0.6:0.3."),
     ] = None,
-    min_area: Annotated[float, typer.Option(help="Smallest region that counts, in px.")] = 0,
+    min_area: Annotated[
+        float | None,
+        typer.Option(help="Smallest region that counts, in px; default: the model's own."),
+    ] = None,
     merge: Annotated[
         str, typer.Option(help="How overlapping tiles are weighted: gaussian or constant.")
     ] = "gaussian",

@@ -44,11 +44,13 @@ class Thresholds:
         tile: Of a tile's probability.
         map_high: A region of the map must reach this somewhere; ``None`` without a map.
         map_low: And everywhere this, at most ``map_high``; ``None`` without a map.
+        min_area_px: And cover so much of the photo.
     """
 
     tile: float
     map_high: float | None = None
     map_low: float | None = None
+    min_area_px: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -314,7 +316,10 @@ def _thresholds(entry: Mapping[str, Any], *, has_map: bool) -> Thresholds:
         found = Thresholds(tile)
     else:
         high = float(entry.get("map_high", 0.5))
-        found = Thresholds(tile, high, float(entry.get("map_low", high)))
+        area = float(entry.get("min_area_px", 0))
+        if not (math.isfinite(area) and area >= 0):
+            raise ValueError(f"smallest area {area}")
+        found = Thresholds(tile, high, float(entry.get("map_low", high)), area)
     values = [v for v in (found.tile, found.map_high, found.map_low) if v is not None]
     if not all(math.isfinite(v) and 0 < v < 1 for v in values) or values[-1] > values[-2:][0]:
         raise ValueError(f"thresholds {values}")

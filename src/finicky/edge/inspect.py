@@ -27,7 +27,7 @@ class InspectSettings:
         overlap: ``0.5`` (share of a tile), ``"32px"``; ``None``: the bundle's.
         high: A region must reach this probability somewhere; ``None``: the bundle's.
         low: And this everywhere; ``None``: the bundle's, in proportion where ``high`` is given.
-        min_area: Smallest region in px.
+        min_area: Smallest region in px; ``None``: the bundle's.
         merge: How overlapping tiles are weighted.
         use_map: Use the bundle's map where it has one.
     """
@@ -35,7 +35,7 @@ class InspectSettings:
     overlap: str | float | None = None
     high: float | None = None
     low: float | None = None
-    min_area: float = 0
+    min_area: float | None = None
     merge: Merge = "gaussian"
     use_map: bool = True
 
@@ -88,8 +88,9 @@ def rule_for(bundle: Bundle, settings: InspectSettings = InspectSettings()) -> R
         raise UsageError(
             f"thresholds must be 0 < low <= high < 1, got low {low:g} and high {high:g}"
         )
-    if settings.min_area < 0:
-        raise UsageError(f"the smallest area must be 0 px or more, got {settings.min_area:g}")
+    area = settings.min_area if settings.min_area is not None else own.min_area_px * mapped
+    if area < 0:
+        raise UsageError(f"the smallest area must be 0 px or more, got {area:g}")
     if settings.merge not in ("gaussian", "constant"):
         raise UsageError(
             f"no merge named {settings.merge!r}. "
@@ -97,7 +98,7 @@ def rule_for(bundle: Bundle, settings: InspectSettings = InspectSettings()) -> R
         )
     stride = _stride(bundle, settings.overlap)
     cell = bundle.map_px if mapped else None
-    return Rule(stride, cell, high, low, settings.min_area, settings.merge)
+    return Rule(stride, cell, high, low, area, settings.merge)
 
 
 def inspect_photo(
