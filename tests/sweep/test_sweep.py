@@ -31,6 +31,7 @@ from finicky.sweep import (
     select_again,
 )
 from finicky.sweep.candidate import read_predictions
+from finicky.sweep.decide import choose_row
 from finicky.sweep.identity import candidate_name
 
 SETTINGS = SweepSettings(
@@ -102,6 +103,21 @@ def test_choice_looks_at_validation_only(run: Path) -> None:
     after = select_again(run, DecisionSettings())
     assert [r["selected"] for r in after.rows] == [r["selected"] for r in before]
     assert [r["score"] for r in after.rows] == pytest.approx([r["score"] for r in before], rel=1e-5)
+
+
+def test_what_export_would_refuse_is_chosen_only_where_nothing_else_is_there(
+    finished: Path,
+) -> None:
+    rows = read_table(finished / "results.csv")
+    usual = choose_row(rows, DecisionSettings())
+    other = choose_row(
+        [row | {"exact": i != usual.index} for i, row in enumerate(rows)], DecisionSettings()
+    )
+    assert other.index != usual.index
+    assert other.scores == usual.scores
+    assert other.chosen.name == rows[other.index]["candidate"]
+    none = choose_row([row | {"exact": False} for row in rows], DecisionSettings())
+    assert none.index == usual.index
 
 
 def test_photographs_never_cross_the_splits(finished: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ def leading(
 def choose_row(rows: Sequence[Row], decision: DecisionSettings) -> Choice:
     """Apply the decision function to validation numbers; the unpruned network is the reference.
 
-    Without measured times the time term is left out.
+    Without measured times the time term is left out. Rows whose ``exact`` is false, because their
+    file differs from PyTorch by more than export allows, come after all others.
     """
     measures = [_measure(row) for row in rows]
     reference = next(m for m in measures if m.keep_ratio == 1)
@@ -140,13 +142,23 @@ def choose_row(rows: Sequence[Row], decision: DecisionSettings) -> Choice:
         weights = Weights(quality=weights.quality, params=weights.params, time=0)
     if decision.decision == "published":
         weights = None
-    return choose(
-        measures,
-        reference,
+    among = partial(
+        choose,
+        reference=reference,
         decision=decision.decision,  # type: ignore[arg-type]
         weights=weights,
         constraints=decision.constraints,
     )
+    everyone = among(measures)
+    # What `finicky export` would refuse is chosen only where nothing else can be.
+    exact = [i for i, row in enumerate(rows) if row.get("exact", True)]
+    if everyone.index in exact or not exact:
+        return everyone
+    try:
+        better = among([measures[i] for i in exact])
+    except DataError:
+        return everyone
+    return replace(everyone, chosen=better.chosen, index=exact[better.index])
 
 
 def _measure(row: Row) -> CandidateMeasure:

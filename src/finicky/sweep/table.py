@@ -11,6 +11,7 @@ from typing import Any
 
 from finicky.errors import DataError
 from finicky.evaluation import METRICS
+from finicky.export import TOLERANCE
 from finicky.files import write_text
 from finicky.sweep.identity import Candidate
 from finicky.sweep.training_kinds import FROZEN
@@ -31,7 +32,7 @@ Row = dict[str, Any]
 
 
 def quality_columns(metrics: Mapping[str, Any]) -> Row:
-    """A candidate's ``metrics.json`` as columns."""
+    """A candidate's ``metrics.json`` as columns, and whether export would take its file."""
     row: Row = {
         key: metrics[key] if key != "train" else metrics.get(key, FROZEN)
         for key in (
@@ -39,6 +40,8 @@ def quality_columns(metrics: Mapping[str, Any]) -> Row:
             *("keep_ratio", "channels", "params", "macs", "size_bytes"),
         )
     }
+    parity = metrics.get("parity", {})
+    row["exact"] = parity.get("same_class", True) and parity.get("difference", 0) <= TOLERANCE
     for metric in METRICS:
         test = metrics["test"][metric]
         row[metric] = test["value"]
