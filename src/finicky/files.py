@@ -78,6 +78,24 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} is not valid JSON: {error}") from error
 
 
+def write_tensors(path: Path, content: bytes) -> None:
+    """Write what ``safetensors.*.save`` returns, so that equal tensors make equal files.
+
+    safetensors orders the notes in a file's head anew each time; here they are sorted. Its own
+    writing to a path would also report a full disk as an error of another kind.
+    """
+    size = int.from_bytes(content[:8], "little")
+    head = json.loads(content[8 : 8 + size])
+    notes = head.pop("__metadata__", None)
+    if notes is not None:
+        head = {"__metadata__": dict(sorted(notes.items())), **head}
+    text = json.dumps(head, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.write(memoryview(content)[8 + size :])
+
+
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
     """Write ``value`` as JSON that vouches for itself: with the hash of all the rest of it."""
     content = {key: item for key, item in value.items() if key != SEAL}

@@ -8,7 +8,6 @@ started and the machine's start, so that a process number used anew is not taken
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
@@ -37,22 +36,26 @@ def sole_owner(folder: Path) -> Iterator[None]:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, timeout=PATIENCE_S)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    lock = FileLock(folder / LOCK, timeout=PATIENCE_S)
+    try:
         lock.acquire()
     except Timeout:
         raise DataError(_taken(folder)) from None
     except PermissionError as error:
         raise unwritable(folder / LOCK, error) from error
     except (OSError, NotImplementedError):
-        _claim(folder)
-    else:
-        write_json(folder / OWNER, _me())
+        _refuse_living(folder)
     try:
+        write_json(folder / OWNER, _me())
         yield
     finally:
-        with suppress(OSError):
-            (folder / OWNER).unlink()
-        lock.release()
+        try:
+            with suppress(OSError):
+                (folder / OWNER).unlink()
+        finally:
+            lock.release()
 
 
 def refuse_taken(folder: Path) -> None:
@@ -68,12 +71,9 @@ def refuse_taken(folder: Path) -> None:
             raise DataError(_taken(folder)) from None
 
 
-def _claim(folder: Path) -> None:
+def _refuse_living(folder: Path) -> None:
     """Without locks: the record of a living owner counts, that of a dead one is replaced."""
     if (folder / OWNER).is_file() and _lives(_record(folder)):
-        raise DataError(_taken(folder))
-    write_json(folder / OWNER, _me())
-    if _record(folder).get("pid") != os.getpid():  # somebody was faster
         raise DataError(_taken(folder))
 
 
@@ -123,10 +123,12 @@ def process_mark(pid: int) -> str | None:
 
 def _taken(folder: Path) -> str:
     owner = _record(folder)
-    who = json.dumps(owner) if not owner else f"process {owner.get('pid', '?')}"
-    where = f" on {owner.get('host', '?')}, since {owner.get('since', '?')}" if owner else ""
-    who = who if owner else "a process that has just started"
+    who = "a process that has just started"
+    if owner:
+        who = (
+            f"process {owner.get('pid', '?')} on {owner.get('host', '?')}, since "
+            f"{owner.get('since', '?')}"
+        )
     return (
-        f"{folder} is in use by {who}{where}: wait until it ends, stop it, or choose another --out "
-        "folder"
+        f"{folder} is in use by {who}: wait until it ends, stop it, or choose another --out folder"
     )

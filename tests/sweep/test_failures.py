@@ -54,7 +54,9 @@ class _Executor:
     def __init__(self, failing: dict[float, Exception]) -> None:
         self.failing, self.made = failing, []  # type: ignore[var-annotated]
 
-    def run(self, tasks: Iterator[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Iterator[Task], count: int) -> Iterator[Outcome]:
+        del count
+
         def act(candidate: Candidate) -> dict[str, Any]:
             self.made.append(candidate.name)
             if candidate.keep_ratio in self.failing:

@@ -11,15 +11,26 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from finicky.errors import DataError, StorageError, UsageError
-from finicky.files import read_sealed, remove_leftovers, write_bytes, write_sealed
+from finicky.files import read_sealed, remove_leftovers, write_bytes, write_sealed, write_tensors
 from finicky.locks import OWNER, process_mark, refuse_taken, sole_owner
 from finicky.sweep.folder import CANDIDATE_FILES, RunFolder
 from finicky.sweep.journal import Journal
 
-CONDITIONS = {"seed": 0, "targets": ["crack"], "version": "1"}
+CONDITIONS = {
+    "seed": 0,
+    "targets": ["crack"],
+    "version": "1",
+    "data_sha256": "a",
+    "weights_sha256": "a",
+    "code_sha256": "a",
+    "packages": {"torch": "2.12", "numpy": "2"},
+}
 
 HOLD = """
 import sys, time
@@ -188,12 +199,22 @@ def test_leftovers_of_killed_writers_go_and_nothing_else(folder: RunFolder) -> N
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"seed": 1}, {"targets": ["pore"]}, {"version": "2"}, {"new": 1}],
-    ids=lambda c: next(iter(c)),
+    ("change", "named"),
+    [
+        ({"seed": 1}, r"seed \(0 then, 1 now\)"),
+        ({"targets": ["pore"]}, r"targets \(\['crack'\] then"),
+        ({"version": "2"}, r"version \(1 then, 2 now\)"),
+        ({"new": 1}, r"new \(None then, 1 now\)"),
+        ({"data_sha256": "b"}, r"data_sha256 \(photos, masks, classes or split\)"),
+        ({"weights_sha256": "b"}, r"weights_sha256 \(the backbone's weights\)"),
+        ({"code_sha256": "b"}, r"code_sha256 \(Finicky's own code\)"),
+        ({"packages": {"torch": "2.13", "numpy": "2"}}, r"packages \(torch 2.12 then, 2.13 now\)"),
+        ({"seed": 1, "version": "2"}, r"seed .*, version "),
+    ],
+    ids=lambda c: next(iter(c)) if isinstance(c, dict) else "",
 )
-def test_other_conditions_are_refused_by_name(folder: RunFolder, change: dict) -> None:
-    with pytest.raises(UsageError, match=rf"other {next(iter(change))}: .*--force"):
+def test_other_conditions_are_refused_by_name(folder: RunFolder, change: dict, named: str) -> None:
+    with pytest.raises(UsageError, match=rf"holds a run with other {named}.*: .*--force"):
         folder.open(CONDITIONS | change)
     assert folder.finished("keep-1") is not None
     folder.open(CONDITIONS | change, force=True)
@@ -278,3 +299,19 @@ def _flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def test_equal_tensors_make_equal_files(tmp_path: Path) -> None:
+    """safetensors orders its notes at random; hashes of heads must not depend on that."""
+    tensors = {"weight": np.arange(5, dtype=np.float32), "bias": np.ones(1, dtype=np.float32)}
+    notes = {name: name for name in "abcdef"}
+    for number in range(20):
+        write_tensors(tmp_path / f"{number}", save(tensors, metadata=notes))
+    contents = {(tmp_path / f"{number}").read_bytes() for number in range(20)}
+    assert len(contents) == 1
+    with safe_open(tmp_path / "0", framework="numpy") as file:
+        assert file.metadata() == notes
+        assert {k: file.get_tensor(k).tolist() for k in file.keys()} == {  # noqa: SIM118
+            "weight": [0, 1, 2, 3, 4],
+            "bias": [1],
+        }

@@ -11,7 +11,7 @@ from finicky.backbones.backbone import Backbone, Preprocessing, Provenance, free
 from finicky.backbones.blueprint import Blueprint, build
 from finicky.backbones.state_dict import read_tensors
 from finicky.errors import DataError, UsageError
-from finicky.files import atomic_path, read_json, sha256_file, write_json
+from finicky.files import read_json, sha256_file, write_json, write_tensors
 
 CARD, MODEL, HEAD = "backbone.json", "model.safetensors", "classifier.safetensors"
 
@@ -110,8 +110,7 @@ def smallest_size(card: dict[str, Any], name: str) -> int:
 
 
 def _save_tensors(module: nn.Module, path: Path) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
+    write_tensors(path, save(tensors))

@@ -29,7 +29,7 @@ def demo(
     backbone: options.BackboneName = "vgg16",
     seed: options.Seed = 0,
     force: options.Force = False,
-    as_json: options.AsJson = False,
+    as_json: options.Events = False,
 ) -> None:
     """Show all of it: score, cut, train, test and choose, down to an open report."""
     from finicky.cli.runs import carry_out

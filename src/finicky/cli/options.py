@@ -108,4 +108,17 @@ Seed = Annotated[int, typer.Option(help="Of splits, tile choice and folds.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Throw away what an earlier command wrote there.")
 ]
+Workers = Annotated[
+    int,
+    typer.Option(
+        help="Processes that make candidates side by side, one thread each; 1: none but this one; "
+        "0: one a core if the work is worth it. Changes no number."
+    ),
+]
+Events = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print events as they happen, one JSON object a line, the result last."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from finicky.cli import options
 from finicky.cli.console import ConsoleProgress, say
+from finicky.cli.following import JsonEvents, emit, tell
 
 if TYPE_CHECKING:
     from finicky.sweep import DecisionSettings, SweepResult
@@ -103,8 +103,9 @@ def run(
     max_latency_ms: MaxLatency = None,
     max_size_mb: MaxSize = None,
     min_recall: MinRecall = None,
+    workers: options.Workers = 0,
     force: options.Force = False,
-    as_json: options.AsJson = False,
+    as_json: options.Events = False,
 ) -> None:
     """The main job: score, cut at many keep ratios, train, test, time, choose, report.
 
@@ -116,7 +117,7 @@ def run(
     opened = Project.open(project)
     folder = out or opened.runs / time.strftime("%Y%m%d-%H%M%S")
     refuse_taken(folder)  # torch takes seconds to load
-    from finicky.sweep import DEFAULT_KEEP_RATIOS, SweepSettings, parse_ratios
+    from finicky.sweep import DEFAULT_KEEP_RATIOS, Execution, SweepSettings, parse_ratios
     from finicky.sweep.training_kinds import parse_kinds, parse_time
 
     settings = SweepSettings(
@@ -149,7 +150,8 @@ def run(
         min_recall=min_recall,
     )
     say(f"run folder: {folder} (stopped early, go on with the same command and --out)")
-    carry_out(opened, folder, settings, choice, force=force, as_json=as_json)
+    execution = Execution(workers=workers)
+    carry_out(opened, folder, settings, choice, execution=execution, force=force, as_json=as_json)
 
 
 def select(
@@ -204,21 +206,47 @@ def decision_settings(
 
 
 def carry_out(
-    project: Any, folder: Path, settings: Any, choice: Any, *, force: bool, as_json: bool
+    project: Any,
+    folder: Path,
+    settings: Any,
+    choice: Any,
+    *,
+    execution: Any = None,
+    force: bool,
+    as_json: bool,
 ) -> None:
     """Run, report and print; shared by ``run`` and ``demo``."""
     from finicky.report import write_report, write_run_gallery
-    from finicky.sweep import run_sweep
+    from finicky.sweep import Execution, run_sweep
 
-    with ConsoleProgress() as progress:
-        result = run_sweep(project, folder, settings, choice, force=force, progress=progress)
-        for path, reason in result.rejected:
-            say(f"left out {path}: {reason}")
-        for row in result.failed:
-            say(f"{row['candidate']} could not be made: {row['failed']}")
-        write_run_gallery(folder, project, progress=progress)
-        write_report(folder, progress=progress)
+    try:
+        with JsonEvents() if as_json else ConsoleProgress() as progress:
+            result = run_sweep(
+                project,
+                folder,
+                settings,
+                choice,
+                execution=execution or Execution(),
+                force=force,
+                progress=progress,
+                listen=progress.listen if isinstance(progress, JsonEvents) else tell,
+            )
+            for path, reason in result.rejected:
+                say(f"left out {path}: {reason}")
+            write_run_gallery(folder, project, progress=progress)
+            write_report(folder, progress=progress)
+    except KeyboardInterrupt:
+        say(f"error: interrupted; {_interrupted(folder, len(settings.candidates()))}")
+        raise typer.Exit(130) from None
     show(result, as_json)
+
+
+def _interrupted(folder: Path, total: int) -> str:
+    done = len(list(folder.glob("candidates/*/metrics.json")))
+    return (
+        f"{done} of {total} candidates are finished; the same command with --out {folder} goes on "
+        "from there"
+    )
 
 
 def show(result: SweepResult, as_json: bool) -> None:
@@ -228,8 +256,9 @@ def show(result: SweepResult, as_json: bool) -> None:
     chosen, full = result.chosen, result.full
     root = result.folder.root
     if as_json:
-        value = {"out": str(root), "chosen": chosen, "full": full, "map": result.map.facts}
-        print(json.dumps(value))
+        failed = {str(row["candidate"]): row["failed"] for row in result.failed}
+        found = {"chosen": chosen, "full": full, "map": result.map.facts, "failed": failed}
+        emit("result", out=str(root), **found)
         return
     kind = "" if chosen["train"] == FROZEN else f" ({KIND_WORDS[chosen['train']]})"
     print(

@@ -1,6 +1,7 @@
 """The main job: many keep ratios of one network, measured, and the best one chosen."""
 
 from finicky.sweep.decide import DecisionSettings, SweepResult, select_again
+from finicky.sweep.execution import Execution
 from finicky.sweep.folder import RunFolder
 from finicky.sweep.run import run_sweep
 from finicky.sweep.settings import DEFAULT_KEEP_RATIOS, SweepSettings, parse_ratios
@@ -10,6 +11,7 @@ __all__ = [
     "COLUMNS",
     "DEFAULT_KEEP_RATIOS",
     "DecisionSettings",
+    "Execution",
     "RunFolder",
     "SweepResult",
     "SweepSettings",

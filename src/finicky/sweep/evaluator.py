@@ -68,7 +68,7 @@ class Evaluator:
             else:
                 self._note(known, "failed" if known.reason else "kept")
         self._clock.start()
-        for outcome in self._executor.run(self._tasks(missing, order)):
+        for outcome in self._executor.run(self._tasks(missing, order), len(missing)):
             self._settle(outcome)
         self._outcomes = dict(sorted(self._outcomes.items(), key=lambda item: order[item[0]]))
         return [self._outcomes[c.name] for c in candidates]

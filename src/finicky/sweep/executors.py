@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from finicky.errors import FinickyError, StorageError
 from finicky.progress import Progress, silent, titled
@@ -27,6 +27,22 @@ class Task:
     plan: PruningPlan
     here: Path
     title: str
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain value for JSON."""
+        return {
+            "candidate": self.candidate.to_json(),
+            "plan": self.plan.to_json(),
+            "here": str(self.here.resolve()),
+            "title": self.title,
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        plan = PruningPlan.from_json(value["plan"], "the task")
+        candidate = Candidate.from_json(value["candidate"])
+        return cls(candidate, plan, Path(value["here"]), value["title"])
 
 
 @dataclass(frozen=True)
@@ -51,8 +67,8 @@ class Outcome:
 class Executor(Protocol):
     """Makes candidates, one after the other or many at a time."""
 
-    def run(self, tasks: Iterator[Task]) -> Iterator[Outcome]:
-        """Outcomes as they come; a task is asked for when there is room for it."""
+    def run(self, tasks: Iterator[Task], count: int) -> Iterator[Outcome]:
+        """Outcomes as they come; ``count`` tasks, each asked for when there is room for it."""
         ...
 
 
@@ -62,8 +78,9 @@ class InProcess:
     def __init__(self, bench: Workbench, *, progress: Progress = silent) -> None:
         self._bench, self._progress = bench, progress
 
-    def run(self, tasks: Iterator[Task]) -> Iterator[Outcome]:
+    def run(self, tasks: Iterator[Task], count: int) -> Iterator[Outcome]:
         """The `Executor` protocol."""
+        del count
         for task in tasks:
             yield attempt(self._bench, task, progress=titled(self._progress, task.title))
 

@@ -16,6 +16,7 @@ from finicky.files import (
     read_sealed,
     remove_leftovers,
     sha256_file,
+    unwritable,
     write_sealed,
 )
 from finicky.locks import sole_owner
@@ -24,6 +25,7 @@ from finicky.sweep.journal import Journal
 RUN, JOURNAL, RESULTS, REPORT = "run.json", "journal.jsonl", "results.csv", "report.html"
 METRICS, FAILED, PREDICTIONS = "metrics.json", "failed.json", "predictions.npz"
 HEAD, ONNX, LATENCY, IMPORTANCE = "head.safetensors", "model.onnx", "latency.json", "importance.npz"
+SCRATCH = ".scratch"
 # What a candidate's metrics.json vouches for.
 CANDIDATE_FILES = ("plan.json", "model.safetensors", HEAD, ONNX, PREDICTIONS)
 
@@ -71,6 +73,27 @@ class RunFolder:
             if made and self.root.is_dir() and not _visible(self.root):
                 shutil.rmtree(self.root, ignore_errors=True)
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for what processes of this run share; it and unfinished candidates go after."""
+        place = self.root / SCRATCH
+        try:
+            remove(place)
+            place.mkdir()
+        except OSError as error:
+            raise unwritable(place, error) from error
+        try:
+            yield place
+        finally:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Take away what only a run that is going on needs, and candidates that were dropped."""
+        shutil.rmtree(self.root / SCRATCH, ignore_errors=True)
+        for here in self.root.glob("candidates/[!.]*"):
+            if not any((here / file).is_file() for file in (METRICS, FAILED)):
+                shutil.rmtree(here, ignore_errors=True)
+
     def note_end(self, error: BaseException) -> None:
         """Write down why a run ended early, if there is still room for it."""
         if self.journal.path.is_file():
@@ -91,19 +114,19 @@ class RunFolder:
         """
         self._refuse_foreign()
         path = self.root / RUN
-        if not path.is_file():
-            # Without run.json nobody can say under which conditions leftovers were made.
-            self.clear()
-            return
-        differing = differences(read_json(path).get("conditions", {}), conditions)
-        if differing and not force:
-            raise UsageError(
-                f"{self.root} holds a run with other {', '.join(differing)}: choose another --out "
-                "folder, or --force to start it anew"
-            )
+        # Without run.json nobody can say under which conditions leftovers were made.
+        differing = ["run.json"]
+        if path.is_file():
+            differing = differences(read_json(path).get("conditions", {}), conditions)
+            if differing and not force:
+                raise UsageError(
+                    f"{self.root} holds a run with other {', '.join(differing)}: choose another "
+                    "--out folder, or --force to start it anew"
+                )
         if differing:
             self.clear()
         remove_leftovers(self.root)
+        self._tidy()
 
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else; what vouches for other files goes first."""
@@ -149,13 +172,16 @@ class RunFolder:
             hashes: dict[str, str] = read_sealed(here / METRICS)["files"]
         except (DataError, KeyError):
             return [f"{prefix}/{METRICS}"]
-        return self._changed({f"{prefix}/{f}": hashes.get(f, "") for f in CANDIDATE_FILES})
+        names = {**dict.fromkeys(CANDIDATE_FILES, ""), **hashes}
+        return self._changed({f"{prefix}/{file}": expected for file, expected in names.items()})
 
     def finish(self, name: str, metrics: dict[str, Any]) -> dict[str, Any]:
         """Write a candidate's ``metrics.json``, last, with the hashes of its other files."""
         folder = self.candidate(name)
-        hashes = {file: sha256_file(folder / file) for file in CANDIDATE_FILES}
-        (folder / FAILED).unlink(missing_ok=True)
+        remove_leftovers(folder)  # of a worker that was killed over it
+        for file in (FAILED, METRICS):
+            remove(folder / file)
+        hashes = {p.name: sha256_file(p) for p in sorted(folder.iterdir()) if p.is_file()}
         write_sealed(folder / METRICS, metrics | {"files": hashes})
         self.journal.append("finished", candidate=name)
         return metrics
@@ -210,9 +236,26 @@ def remove(place: Path) -> None:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Which conditions differ; JSON makes lists of tuples, which is no difference."""
-    plain = json.loads(json.dumps(now))
-    return sorted(k for k in {*before, *plain} if before.get(k) != plain.get(k))
+    """Which conditions differ, each with what it was and is where that says something."""
+    plain = json.loads(json.dumps(now))  # JSON makes lists of tuples, which is no difference
+    names = sorted(k for k in {*before, *plain} if before.get(k) != plain.get(k))
+    return [f"{name}{_between(name, before.get(name), plain.get(name))}" for name in names]
+
+
+_MEANING = {
+    "code_sha256": "Finicky's own code",
+    "data_sha256": "photos, masks, classes or split",
+    "weights_sha256": "the backbone's weights",
+}
+
+
+def _between(name: str, before: Any, now: Any) -> str:
+    if name in _MEANING:
+        return f" ({_MEANING[name]})"
+    if isinstance(before, dict) and isinstance(now, dict):
+        changed = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+        return f" ({', '.join(f'{k} {before.get(k)} then, {now.get(k)} now' for k in changed)})"
+    return f" ({before} then, {now} now)"
 
 
 def _foreign(root: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from finicky.sweep.training_kinds import FROZEN
 
@@ -36,6 +36,11 @@ class Candidate:
     def to_json(self) -> dict[str, Any]:
         """A plain value for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        return cls(**value)
 
 
 def candidate_name(keep_ratio: float, train: str = FROZEN) -> str:

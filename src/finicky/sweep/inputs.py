@@ -28,6 +28,7 @@ from finicky.progress import Progress, silent
 from finicky.project import Project
 from finicky.spool import Spool
 from finicky.sweep.settings import SweepSettings
+from finicky.sweep.versions import code_sha256, packages
 from finicky.training import read_tiles
 
 Splits = Mapping[str, Assignment]  # photo key -> split, group
@@ -189,4 +190,6 @@ def fingerprint(
         "weights_sha256": backbone_sha,
         "data_sha256": digest.hexdigest(),
         "version": __version__,
+        "code_sha256": code_sha256(),
+        "packages": packages(),
     }

@@ -20,8 +20,9 @@ from finicky.spool import Spool
 from finicky.sweep.decide import DecisionSettings, SweepResult, decide, leading
 from finicky.sweep.evaluator import Evaluator
 from finicky.sweep.events import Event, Listener, unheard
-from finicky.sweep.executors import InProcess, Outcome
-from finicky.sweep.folder import IMPORTANCE, LATENCY, RUN, RunFolder, remove
+from finicky.sweep.execution import Execution, start
+from finicky.sweep.executors import Outcome
+from finicky.sweep.folder import IMPORTANCE, LATENCY, METRICS, RUN, RunFolder, remove
 from finicky.sweep.identity import Candidate
 from finicky.sweep.inputs import (
     Evidence,
@@ -46,6 +47,7 @@ def run_sweep(
     settings: SweepSettings = SweepSettings(),
     decision: DecisionSettings = DecisionSettings(),
     *,
+    execution: Execution = Execution(),
     force: bool = False,
     progress: Progress = silent,
     listen: Listener = unheard,
@@ -57,6 +59,7 @@ def run_sweep(
         out: The run folder: new, empty, or of an earlier start of the same run.
         settings: What to try.
         decision: How to choose.
+        execution: Where candidates are made; changes no number.
         force: Throw away an earlier run under other conditions.
         progress: Told what is done of what.
         listen: Told of every candidate, and of damaged files; see `Event`.
@@ -70,7 +73,8 @@ def run_sweep(
     folder = RunFolder(Path(out))
     with folder.owned():
         try:
-            return _Sweep(project, folder, settings, progress, listen).run(decision, force=force)
+            sweep = _Sweep(project, folder, settings, execution, progress, listen)
+            return sweep.run(decision, force=force)
         except BaseException as error:
             folder.note_end(error)
             raise
@@ -84,10 +88,12 @@ class _Sweep:
         project: Project,
         folder: RunFolder,
         settings: SweepSettings,
+        execution: Execution,
         progress: Progress,
         listen: Listener,
     ) -> None:
         self._project, self._folder, self._settings = project, folder, settings
+        self._execution = execution
         self._progress, self._listen = progress, listen
         self._backbone = load_backbone(
             settings.backbone,
@@ -115,6 +121,8 @@ class _Sweep:
                 seconds=settings.latency_seconds,
                 progress=self._progress,
             )
+        if settings.method == "finicky" and self._stale("importance", folder.root / IMPORTANCE):
+            _ = self._ranking
         rows = [quality_columns(m) | timed.get(m["candidate"], {}) for m in done]
         failed = [failed_row(o.candidate, o.reason) for o in outcomes if o.metrics is None]
         if settings.maps:
@@ -128,6 +136,9 @@ class _Sweep:
         self._folder.open(conditions, force=force)
         _write_run(self._folder, self._project, self._evidence, self._backbone, conditions)
         self._folder.journal.append("started")
+        names = [Candidate(*each).name for each in self._settings.candidates()]
+        there = sum((self._folder.candidate(name) / METRICS).is_file() for name in names)
+        self._listen(Event("started", {"candidates": len(names), "finished": there}))
 
     def _tiles(self, spool: Spool) -> TileSet:
         folder, progress = self._folder, self._progress
@@ -158,14 +169,18 @@ class _Sweep:
                 progress=self._progress,
             ),
         )
-        evaluator = Evaluator(
-            self._folder,
-            InProcess(bench, progress=self._progress),
-            self._plan,
-            leader=partial(leading, decision),
-            listen=self._listen,
-        )
-        return evaluator.evaluate(candidates)
+        with (
+            self._folder.scratch() as place,
+            start(self._execution, bench, place, progress=self._progress) as executor,
+        ):
+            evaluator = Evaluator(
+                self._folder,
+                executor,
+                self._plan,
+                leader=partial(leading, decision),
+                listen=self._listen,
+            )
+            return evaluator.evaluate(candidates)
 
     def _plan(self, candidate: Candidate) -> PruningPlan:
         return (

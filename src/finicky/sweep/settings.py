@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from finicky.errors import UsageError, nearest_names
 from finicky.importance import DEFAULT_CRITERION, criterion
@@ -136,3 +136,11 @@ class SweepSettings:
     def to_json(self) -> dict[str, Any]:
         """A plain value for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """The inverse of `to_json`."""
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in value.items()
+        }
+        return cls(**fields)

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from finicky.backbones import Backbone
 from finicky.classes import MaskClass
+from finicky.files import atomic_path, read_json, write_json
 from finicky.progress import Progress, silent
-from finicky.pruning import PruningPlan
+from finicky.pruning import PruningPlan, restore, save_pruned
+from finicky.ranking import unpruned_plan
 from finicky.sweep.candidate import evaluate_candidate
 from finicky.sweep.identity import Candidate
 from finicky.sweep.inputs import TileSet
 from finicky.sweep.settings import SweepSettings
 from finicky.sweep.trained import TrainingTiles
 from finicky.sweep.training_kinds import FROZEN
-from finicky.training import ReconstructionSettings, Reconstructor
+from finicky.training import MarkedTiles, ReconstructionSettings, Reconstructor
 
 # The number of threads changes the last bits of a sum. One for each candidate, however many
 # candidates are made side by side, gives the same bytes on one core and on all.
@@ -62,6 +64,30 @@ class Workbench:
                 progress=progress,
             )
 
+    def lay_out(self, place: Path) -> None:
+        """Write what another process needs to make the same candidates; see `open`."""
+        plan = unpruned_plan(self.backbone)
+        save_pruned(self.backbone, plan, place / "backbone", size=self.settings.tile)
+        for name in ("tiles", "labels", "groups", "splits"):
+            _write(place / f"{name}.npy", getattr(self.data, name))
+        if any(kind != FROZEN for kind in self.settings.train):
+            _write_training(self.training, place)
+        value = {"settings": self.settings.to_json(), "target": asdict(self.target)}
+        write_json(place / "bench.json", value)
+
+    @classmethod
+    def open(cls, place: Path) -> Self:
+        """What `lay_out` wrote; the tiles stay on disk and are shared by all that map them."""
+        backbone, _ = restore(place / "backbone")
+        data = TileSet(
+            np.load(place / "tiles.npy", mmap_mode="r"),
+            *(np.load(place / f"{name}.npy") for name in ("labels", "groups", "splits")),
+        )
+        value = read_json(place / "bench.json")
+        settings = SweepSettings.from_json(value["settings"])
+        target = MaskClass(**value["target"])
+        return cls(backbone, data, settings, target, cut_training=partial(_read_training, place))
+
     @cached_property
     def reconstructor(self) -> Reconstructor:
         return make_reconstructor(self.backbone, self.data, self.settings, self.progress)
@@ -70,6 +96,28 @@ class Workbench:
     def training(self) -> TrainingTiles:
         assert self.cut_training is not None, "this bench was made without tiles to train on"
         return self.cut_training()
+
+
+def _write_training(training: TrainingTiles, place: Path) -> None:
+    for part in ("train", "validation"):
+        for name, values in vars(getattr(training, part)).items():
+            if values is not None:
+                _write(place / f"{part}-{name}.npy", values)
+
+
+def _read_training(place: Path) -> TrainingTiles:
+    def part(name: str) -> MarkedTiles:
+        files = {kind: place / f"{name}-{kind}.npy" for kind in ("tiles", "labels", "masks")}
+        return MarkedTiles(
+            **{k: np.load(f, mmap_mode="c") for k, f in files.items() if f.is_file()}
+        )
+
+    return TrainingTiles(part("train"), part("validation"))
+
+
+def _write(path: Path, values: np.ndarray) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, values, allow_pickle=False)
 
 
 def make_reconstructor(

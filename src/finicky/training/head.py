@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from finicky.errors import DataError
-from finicky.files import atomic_path
+from finicky.files import write_tensors
 
 # The original's grid.
 C_GRID = tuple(10.0**k for k in range(-3, 6))
@@ -62,14 +62,11 @@ class LogisticHead:
 
     def save(self, path: Path) -> None:
         """Write ``head.safetensors``, whole or not at all."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        with atomic_path(path) as temporary:
-            save_file(
-                {"weight": self.weight, "bias": np.array([self.bias], dtype=np.float32)},
-                temporary,
-                metadata={"C": repr(self.C), "cv_loss": repr(self.cv_loss)},
-            )
+        tensors = {"weight": self.weight, "bias": np.array([self.bias], dtype=np.float32)}
+        notes = {"C": repr(self.C), "cv_loss": repr(self.cv_loss)}
+        write_tensors(path, save(tensors, metadata=notes))
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from finicky.errors import DataError, UnsupportedModelError
-from finicky.files import atomic_path
+from finicky.files import write_tensors
 from finicky.importance.responses import Tap, find_taps, listening
 
 # Beside the taps a head sees how dark each pixel is against its surroundings: a network's filters
@@ -57,15 +57,13 @@ class PixelHead:
 
     def save(self, path: Path) -> None:
         """Write ``pixel_head.safetensors``, whole or not at all."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         tensors = {f"tap{i}": weight for i, weight in enumerate(self.weights)}
         tensors |= {"bias": self.bias, "output": self.output}
         tensors["output_bias"] = np.array([self.output_bias], dtype=np.float32)
         notes = json.dumps({"size": self.size, "cells": self.cells, "taps": self.taps})
-        with atomic_path(path) as temporary:
-            # One key: safetensors writes several in any order, and equal heads make equal files.
-            save_file(tensors, temporary, metadata={"finicky": notes})
+        write_tensors(path, save(tensors, metadata={"finicky": notes}))
 
     @classmethod
     def load(cls, path: Path) -> Self:
