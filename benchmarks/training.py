@@ -49,7 +49,7 @@ from finicky.training import (
     train_head,
 )
 
-REGIMES = ("unpruned", "none", "reconstruct", "finetune", "finetune+mask", "scratch")
+REGIMES = ("unpruned", "none", "rescale", "reconstruct", "finetune", "finetune+mask", "scratch")
 REGIMES += ("scratch+mask", "distil")
 COLUMNS = ("data", "photos", "seed", "regime", "keep_ratio", "tile", "val_balanced_accuracy")
 COLUMNS += ("val_brier", "balanced_accuracy", "low", "high", "auroc", "best_epoch", "seconds")
@@ -122,12 +122,20 @@ class Bench:
         return ranking.plan(self._options.keep)
 
     @cached_property
-    def reconstructed(self) -> Backbone:
+    def reconstructor(self) -> Reconstructor:
         rows = np.random.default_rng(self._seed).permutation(len(self.dense.tiles))[:128]
         inputs = self.backbone.preprocessing(torch.from_numpy(self.dense.tiles[np.sort(rows)]))
-        made = Reconstructor(self.backbone, inputs, ReconstructionSettings(seed=self._seed))
+        return Reconstructor(self.backbone, inputs, ReconstructionSettings(seed=self._seed))
+
+    @cached_property
+    def reconstructed(self) -> Backbone:
         module = cut(self.backbone.module, self.plan.decisions, 64)
-        return self.backbone.with_module(made.apply(module, self.plan.kept))
+        return self.backbone.with_module(self.reconstructor.apply(module, self.plan.kept))
+
+    @cached_property
+    def rescaled(self) -> Backbone:
+        module = cut(self.backbone.module, self.plan.decisions, 64)
+        return self.backbone.with_module(self.reconstructor.rescale(module, self.plan.kept))
 
     @cached_property
     def plain(self) -> Backbone:
@@ -200,6 +208,7 @@ class Bench:
         kinds: dict[str, Callable[[], Answers]] = {
             "unpruned": lambda: self.frozen(self.backbone),
             "none": lambda: self.frozen(self.plain),
+            "rescale": lambda: self.frozen(self.rescaled),
             "reconstruct": lambda: self.frozen(self.reconstructed),
             "finetune": lambda: self.tuned(fresh=False, masks=False),
             "finetune+mask": lambda: self.tuned(fresh=False, masks=True),

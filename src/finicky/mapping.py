@@ -96,6 +96,7 @@ def train_map(
     *,
     size: int,
     settings: PixelSettings = PixelSettings(),
+    given: Sequence[PixelHead] = (),
     progress: Progress = silent,
 ) -> TrainedMap:
     """Fit heads to several sets of taps, choose one and its thresholds on validation.
@@ -107,6 +108,7 @@ def train_map(
         test: Crops to report on, from others again.
         size: Side of a tile in px.
         settings: Of the fit.
+        given: Heads that the network was trained with; they compete with those fitted here.
         progress: Told of each part.
 
     Raises:
@@ -124,6 +126,7 @@ def train_map(
         fit_pixel_head(samples[cells], names, size=size, cells=cells, settings=settings)
         for cells, names in tap_sets(taps, size)
     ]
+    heads += given
     maps = _maps(backbone, heads, validation, progress)
     curves = [
         [pixel_curve(m, c.mask) for m, c in zip(found, validation, strict=True)] for found in maps

@@ -21,9 +21,10 @@ from finicky.images import read_image
 from finicky.project import Project
 from finicky.pruning import restore
 from finicky.report import write_report
-from finicky.sweep import SweepSettings, run_sweep
+from finicky.sweep import RunFolder, SweepSettings, run_sweep
 from finicky.sweep.candidate import read_predictions
 from finicky.sweep.identity import candidate_name
+from finicky.sweep.maps import make_map
 from finicky.sweep.trained import MASK_HEAD, checkpoint_of
 from finicky.sweep.training_kinds import parse_kinds, parse_time
 from finicky.training import PixelHead
@@ -38,7 +39,6 @@ SETTINGS = SweepSettings(
     repair="none",
     train=("frozen", "finetune", "scratch"),
     train_time_s=4,
-    maps=False,
 )
 
 
@@ -94,6 +94,12 @@ def test_exported_network_is_the_trained_one(finished: Path, kind: str) -> None:
     assert not checkpoint_of(here).exists()
     text = (here / "plan.json").read_text(encoding="utf-8")
     assert "fine-tuned" in text or "scratch" in text
+
+
+def test_head_that_the_network_was_trained_with_competes_for_the_map(finished: Path) -> None:
+    found = make_map(RunFolder(finished), "keep-0.1-finetune")
+    assert found.facts is not None, found.reason
+    assert any("(photo)" not in taps for taps in found.facts["tried"])
 
 
 def test_more_kinds_add_to_a_run(project: Project, finished: Path, tmp_path: Path) -> None:

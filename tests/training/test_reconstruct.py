@@ -45,6 +45,43 @@ def test_nothing_cut_nothing_changed() -> None:
         torch.testing.assert_close(same.state_dict()[name], tensor, atol=1e-5, rtol=1e-4)
 
 
+def test_rescaled_channels_have_the_mean_and_spread_that_they_had() -> None:
+    backbone = load_backbone("alexnet-bn", weights="random")
+    random = np.random.default_rng(0)
+    scores = {n: random.random(c.out_channels) for n, c in convolutions(backbone.module).items()}
+    groups = find_groups(backbone.module, SIZE)
+    plan = plan_from_scores(groups, scores, 0.3, backbone="x", criterion="random")
+    x = torch.randn(64, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    module = cut(backbone.module, plan.decisions, SIZE)
+    Reconstructor(backbone, x).rescale(module, plan.kept)
+    layers, smaller = convolutions(backbone.module), convolutions(module)
+    last = list(layers)[-1]
+    seen: dict[str, torch.Tensor] = {}
+    for title, net, conv in (
+        ("old", backbone.module, layers[last]),
+        ("new", module, smaller[last]),
+    ):
+        hook = conv.register_forward_hook(lambda _, __, y, t=title: seen.update({t: y}))
+        net(x)
+        hook.remove()
+    old = seen["old"][:, plan.kept[last]]
+    for measure in (lambda y: y.mean((0, 2, 3)), lambda y: y.std((0, 2, 3))):
+        torch.testing.assert_close(measure(seen["new"]), measure(old), rtol=0.1, atol=0.05)
+
+
+def test_rescaling_leaves_silent_channels_alone() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(OrderedDict(conv1=nn.Conv2d(3, 4, 3), relu=nn.ReLU()))
+    smaller = cut(net, {"conv1": [1, 2, 3]}, SIZE)
+    with torch.no_grad():
+        smaller.conv1.weight[0] = 0  # type: ignore[index, operator, union-attr]
+    Reconstructor(_backbone(net), torch.randn(8, 3, SIZE, SIZE)).rescale(
+        smaller, {"conv1": [1, 2, 3]}
+    )
+    assert float(smaller.conv1.weight[0].abs().sum()) == 0  # type: ignore[index, operator, union-attr]
+    torch.testing.assert_close(smaller.conv1.weight[1:], net.conv1.weight[2:])  # type: ignore[index, union-attr]
+
+
 @pytest.mark.parametrize("name", ["alexnet", "alexnet-bn", "efficientnet-lite0"])
 def test_last_responses_come_nearer_to_the_unpruned_ones_on_unseen_tiles(name: str) -> None:
     backbone = load_backbone(name, weights="random")

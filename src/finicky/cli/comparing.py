@@ -36,7 +36,7 @@ def compare(
     backbone: options.ProjectBackbone = None,
     weights: options.WeightsSource = None,
     repair: Annotated[
-        str, typer.Option(help="none, reconstruct, or auto: the better on validation.")
+        str, typer.Option(help="none, reconstruct, rescale, or auto: as for run.")
     ] = "auto",
     tile: Annotated[
         int | None, typer.Option(help="Side of a tile in px; default: the project's, or 96.")

@@ -64,8 +64,8 @@ def run(
         str,
         typer.Option(
             help="After the cut: reconstruct (fit each layer to the full network's responses on "
-            "training tiles), none, or auto: the better of the two on validation (none for the "
-            "method original)."
+            "training tiles), rescale (bring each channel to its old mean and spread), none, or "
+            "auto: the better of reconstruct and none on validation (none for the method original)."
         ),
     ] = "auto",
     round_to: Annotated[

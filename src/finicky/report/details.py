@@ -208,6 +208,8 @@ def _repair(facts: RunFacts) -> str:
     tried = " (tried both ways; better on validation)" if len(chosen["repairs"]) > 1 else ""
     if facts.full_was_chosen or chosen["repair"] == "none":
         return f"the filters that stayed are as they were{tried}"
+    if chosen["repair"] == "rescale":
+        return f"each channel was brought to its mean and spread in the full network{tried}"
     return f"each layer was fitted to the full network's responses, on training tiles{tried}"
 
 

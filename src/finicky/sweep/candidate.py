@@ -26,7 +26,14 @@ from finicky.sweep.inputs import TileSet
 from finicky.sweep.settings import SweepSettings
 from finicky.sweep.trained import TrainingTiles, facts_of, train_after_cut
 from finicky.sweep.training_kinds import FROZEN, SCRATCH
-from finicky.training import LogisticHead, Reconstructor, extract, refit_head, train_head
+from finicky.training import (
+    LogisticHead,
+    Reconstructor,
+    extract,
+    refit_head,
+    repair_by,
+    train_head,
+)
 
 # As in the original: each head is trained on three quarters of the training set.
 TRAIN_SHARE = 0.75
@@ -144,9 +151,8 @@ def _try(
     progress: Progress,
 ) -> _Trial:
     module = cut(backbone.module, plan.decisions, settings.tile)
-    if repair == "reconstruct":
-        assert reconstructor is not None
-        reconstructor.apply(module, plan.kept)
+    if reconstructor is not None:
+        repair_by(repair, reconstructor, module, plan.kept)
     smaller = backbone.with_module(module)
     with Spool() as spool:
         features = extract(smaller, data.tiles, spool, kind=settings.features, progress=progress)  # type: ignore[arg-type]

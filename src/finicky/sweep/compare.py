@@ -39,7 +39,7 @@ from finicky.sweep.inputs import (
 )
 from finicky.sweep.settings import SweepSettings
 from finicky.sweep.workbench import make_reconstructor
-from finicky.training import Reconstructor, extract, train_head
+from finicky.training import Reconstructor, extract, repair_by, train_head
 
 FULL, ORIGINAL, TEXTURE = "unpruned", "original", "texture"
 METHODS = (FULL, ORIGINAL, TEXTURE)
@@ -201,12 +201,12 @@ class _Bench:
         trials = []
         for repair in repairs:
             module = cut(self._backbone.module, plan.decisions, self._size)
-            if repair == "reconstruct":
+            if repair != "none":
                 if self._reconstructor is None:
                     self._reconstructor = make_reconstructor(
                         self._backbone, self._data, self._sweep
                     )
-                self._reconstructor.apply(module, plan.kept)
+                repair_by(repair, self._reconstructor, module, plan.kept)
             smaller = self._backbone.with_module(module)
             with Spool() as spool:
                 rows = extract(smaller, self._data.tiles, spool, kind=self._sweep.features)  # type: ignore[arg-type]

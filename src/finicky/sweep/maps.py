@@ -27,7 +27,8 @@ from finicky.pruning import restore
 from finicky.sweep.folder import HEAD, METRICS, ONNX, RUN, RunFolder
 from finicky.sweep.inputs import Evidence
 from finicky.sweep.settings import SweepSettings
-from finicky.training import LogisticHead, PixelSettings
+from finicky.sweep.trained import MASK_HEAD
+from finicky.training import LogisticHead, PixelHead, PixelSettings
 
 MAP, PIXEL_HEAD = "map.json", "pixel_head.safetensors"
 PARITY_TILES = 32
@@ -103,11 +104,13 @@ def _train(folder: RunFolder, name: str, here: Path, progress: Progress) -> dict
     settings = read_json(folder.root / RUN)["conditions"]
     size = int(settings["tile"])
     backbone, _ = restore(candidate)
+    trained_with = candidate / MASK_HEAD
     trained = train_map(
         backbone,
         *(crops.read_crops(folder.crops, split) for split in SPLITS),
         size=size,
         settings=PixelSettings(seed=int(settings["seed"])),
+        given=[PixelHead.load(trained_with)] if trained_with.is_file() else (),
         progress=progress,
     )
     trained.head.save(here / PIXEL_HEAD)

@@ -14,7 +14,7 @@ from finicky.training import FEATURE_KINDS
 
 DEFAULT_KEEP_RATIOS = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 
-REPAIRS = ("auto", "reconstruct", "none")
+REPAIRS = ("auto", "reconstruct", "rescale", "none")
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class SweepSettings:
         method: ``finicky`` or ``original``.
         criterion: What ranks filters under ``finicky``.
         repair: ``reconstruct``: after the cut, fit each convolution to the unpruned responses on
-            unlabelled training tiles; ``none``: leave the weights as they were; ``auto``: try
-            both and keep what has the better balanced accuracy on validation, but ``none`` for
+            unlabelled training tiles; ``rescale``: bring each channel to the mean and spread that
+            it had there; ``none``: leave the weights as they were; ``auto``: try reconstruct and
+            none and keep what has the better balanced accuracy on validation, but ``none`` for
             ``original``.
         round_to: Under ``finicky``, channel counts from this number up become multiples of it,
             because processors work on so many channels at once.
@@ -108,7 +109,7 @@ class SweepSettings:
 
     @property
     def repairs(self) -> tuple[str, ...]:
-        """What is tried after the cut, each of ``reconstruct`` and ``none``."""
+        """What is tried after the cut, each of ``reconstruct``, ``rescale`` and ``none``."""
         if self.repair != "auto":
             return (self.repair,)
         return ("none",) if self.method == "original" else ("reconstruct", "none")

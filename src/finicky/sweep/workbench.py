@@ -50,7 +50,7 @@ class Workbench:
     ) -> dict[str, Any]:
         """Cut, train, test and export one candidate into ``here``; returns its metrics."""
         with threads(THREADS):
-            reconstruct = not candidate.unpruned and "reconstruct" in self.settings.repairs
+            repair = not candidate.unpruned and set(self.settings.repairs) != {"none"}
             return evaluate_candidate(
                 candidate,
                 self.backbone,
@@ -59,7 +59,7 @@ class Workbench:
                 self.settings,
                 here,
                 self.target,
-                reconstructor=self.reconstructor if reconstruct else None,
+                reconstructor=self.reconstructor if repair else None,
                 tiles=self.training if candidate.train != FROZEN else None,
                 progress=progress,
             )

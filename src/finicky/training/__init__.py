@@ -4,7 +4,7 @@ from finicky.training.features import FEATURE_KINDS, FeatureKind, Features, extr
 from finicky.training.head import C_GRID, LogisticHead, refit_head, train_head
 from finicky.training.pixel_fit import PixelSettings, fit_pixel_head, sample_cells
 from finicky.training.pixel_head import PixelHead, PixelMap, stage_taps
-from finicky.training.reconstruct import ReconstructionSettings, Reconstructor
+from finicky.training.reconstruct import ReconstructionSettings, Reconstructor, repair_by
 from finicky.training.tuning import (
     FinetuneSettings,
     MarkedTiles,
@@ -35,6 +35,7 @@ __all__ = [
     "fit_pixel_head",
     "read_tiles",
     "refit_head",
+    "repair_by",
     "sample_cells",
     "stage_taps",
     "train_head",

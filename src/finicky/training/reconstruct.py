@@ -26,6 +26,7 @@ from finicky.progress import Progress, silent
 _BATCH = 32
 # Strength of the pull towards the old weights, as a share of the mean variance of a layer's inputs.
 RIDGES = (0.01, 0.1, 1.0, 10.0, math.inf)
+MOST_RAISED = 10.0
 DEPTHWISE_RIDGE = 0.03  # nine numbers a channel are fitted to thousands of rows
 
 
@@ -98,6 +99,28 @@ class Reconstructor:
         progress("reconstruct", len(layers), len(layers))
         return freeze(module)
 
+    def rescale(
+        self, module: nn.Module, kept: Mapping[str, Sequence[int]], *, progress: Progress = silent
+    ) -> nn.Module:
+        """Scale and shift every channel of a cut network, in forward order; changes and returns it.
+
+        Afterwards each convolution answers with the mean and spread that the unpruned one had, so
+        that what follows, normalisation included, meets what it was made for: one number a channel
+        where `apply` fits all. A channel that went silent, or would have to be raised more than
+        tenfold, keeps its weights. Arguments as for `apply`.
+        """
+        layers = convolutions(module, self._inputs.shape[-1])
+        with torch.inference_mode():
+            stepper = _Stepper(module, self._inputs)
+            for number, (name, conv) in enumerate(layers.items()):
+                progress("rescale", number, len(layers))
+                places = iter(self._places[name].split(_BATCH))
+                inputs = list(stepper.inputs_of(conv))  # all, since asking hinders the layer
+                found = torch.cat([_answers(conv, x, next(places)) for x in inputs])
+                _rescale(conv, found, self._targets[name][:, list(kept[name])])
+        progress("rescale", len(layers), len(layers))
+        return freeze(module)
+
     def _fit(self, stepper: _Stepper, name: str, conv: nn.Conv2d, kept: list[int]) -> None:
         places = iter(self._places[name].split(_BATCH))
         rows = torch.cat([_patches(x, conv, next(places)) for x in stepper.inputs_of(conv)])
@@ -142,6 +165,15 @@ class Reconstructor:
         return {name: torch.cat(parts) for name, parts in found.items()}
 
 
+def repair_by(
+    kind: str, reconstructor: Reconstructor, module: nn.Module, kept: Mapping[str, Sequence[int]]
+) -> nn.Module:
+    """``reconstruct``, ``rescale`` or ``none`` by name; changes and returns the cut network."""
+    if kind == "reconstruct":
+        return reconstructor.apply(module, kept)
+    return reconstructor.rescale(module, kept) if kind == "rescale" else module
+
+
 class _Enough(Exception):
     """Ends a forward pass at the layer whose input was wanted."""
 
@@ -179,6 +211,22 @@ class _Stepper:
                     yield caught.pop()
         finally:
             hook.remove()
+
+
+def _answers(conv: nn.Conv2d, x: Tensor, places: Tensor) -> Tensor:
+    """What a convolution answers at some places of its map, ``(n·P, C)``."""
+    maps = conv(x)
+    index = places[:, None].expand(-1, maps.shape[1], -1)
+    return maps.flatten(2).gather(2, index).transpose(1, 2).flatten(0, 1)
+
+
+def _rescale(conv: nn.Conv2d, found: Tensor, wanted: Tensor) -> None:
+    """Bring ``(n, C)`` answers to the means and spreads of ``(n, C)`` wanted ones."""
+    scale = wanted.std(0) / found.std(0).clamp(min=1e-12)
+    scale = torch.where((found.std(0) > 0) & (scale < MOST_RAISED) & (scale > 0), scale, 1.0)
+    conv.weight.mul_(scale.view(-1, 1, 1, 1))
+    if conv.bias is not None:
+        conv.bias.mul_(scale).add_(wanted.mean(0) - found.mean(0) * scale)
 
 
 def _can_fit(conv: nn.Conv2d) -> bool:
