@@ -3,9 +3,9 @@
 Criteria that score every channel for itself keep a dozen that answer alike, and what is cut after
 them starves: on what is left, later layers answer nothing. Here a layer's channels are chosen
 greedily, each time the one that lets most be told of the others, by linear prediction, where a
-channel counts the more the better it goes with the masks and the better it separates tiles with
-and without the target. Both sides of the mask weigh the same, so that a thin crack is not drowned
-by the surface around it.
+channel counts by the square of its correlation with the masks. Both sides of the mask weigh the
+same in what is told, so that a thin crack is not drowned by the surface around it; and half of it
+is means and maxima over tiles, which is all that the head sees.
 
 It is column subset selection by pivoted Cholesky decomposition (Farahat et al. 2013, "Efficient
 greedy feature selection for unsupervised learning", Knowledge and Information Systems 35, equation
@@ -18,12 +18,13 @@ from __future__ import annotations
 import numpy as np
 
 from finicky.importance.evidence import Evidence, Scores
-from finicky.importance.labels import class_evidence
 
 # Of a correlation matrix: noise that no channel is asked to tell.
 _RIDGE = 0.01
 # So many channels of a layer are put in order one by one; the rest by what they would add.
 _MOST_STEPS = 512
+# Of fewer, correlations say nothing.
+_FEWEST_TILES = 8
 # A channel that varies less than this, against its layer's liveliest, is as good as silent.
 _SILENT = 1e-6
 
@@ -31,22 +32,19 @@ _SILENT = 1e-6
 def coverage(evidence: Evidence) -> Scores:
     """``(C,)`` by convolution, in (0, 1]: 1 for the channel that is chosen first.
 
-    Where tiles of one kind are missing, masks decide alone; NaN where those marked nothing either.
+    NaN where the masks marked nothing, or everything.
     """
-    pooled = evidence.pooled
     found: Scores = {}
     for name, joint in evidence.joint.items():
-        if not evidence.has_both_kinds and not joint.weight.all():
+        if not joint.tells_apart:
             found[name] = np.full(joint.sums.shape[1], np.nan)
             continue
-        covariance, unmarked, marked = joint.balanced()
-        likeness, spread = _correlations(covariance)
-        worth = _share(np.abs(_divide(marked - unmarked, spread))) ** 2
-        if evidence.has_both_kinds:
-            means, peaks = pooled.means(name), pooled.peaks(name)
-            worth += _share(class_evidence(means, peaks, pooled.labels)) ** 2
-            tiles = [_correlations(np.cov(x, rowvar=False, ddof=0))[0] for x in (means, peaks)]
+        likeness = _correlations(joint.balanced())
+        if len(evidence.pooled.labels) >= _FEWEST_TILES:
+            means, peaks = evidence.pooled.means(name), evidence.pooled.peaks(name)
+            tiles = [_correlations(np.cov(x, rowvar=False, ddof=0)) for x in (means, peaks)]
             likeness = (likeness + (tiles[0] + tiles[1]) / 2) / 2
+        worth = joint.mask_correlation() ** 2
         found[name] = choose_in_turn(likeness, worth if worth.any() else np.ones(len(worth)))
     return found
 
@@ -83,19 +81,10 @@ def choose_in_turn(likeness: np.ndarray, worth: np.ndarray) -> np.ndarray:
     return scores
 
 
-def _correlations(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Correlations and standard deviations; a silent channel goes with none, itself included."""
+def _correlations(covariance: np.ndarray) -> np.ndarray:
+    """A silent channel goes with none, itself included."""
+    covariance = np.atleast_2d(covariance)
     spread = np.sqrt(np.maximum(np.diagonal(covariance), 0))
     spread = np.where(spread > _SILENT * spread.max(initial=0), spread, 0)
-    inverse = _divide(np.ones_like(spread), spread)
-    return covariance * inverse[:, None] * inverse[None], spread
-
-
-def _divide(numbers: np.ndarray, by: np.ndarray) -> np.ndarray:
-    return np.divide(numbers, by, out=np.zeros_like(numbers), where=by > 0)
-
-
-def _share(values: np.ndarray) -> np.ndarray:
-    """As a share of the largest."""
-    values = np.nan_to_num(values)
-    return values / max(float(values.max(initial=0)), 1e-12)
+    inverse = np.divide(1, spread, out=np.zeros_like(spread), where=spread > 0)
+    return covariance * inverse[:, None] * inverse[None]

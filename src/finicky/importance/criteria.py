@@ -83,7 +83,7 @@ _evidence, _rank = _on_tiles(class_evidence), _on_masks(overlap.rank_separation)
 CRITERIA: Mapping[str, NamedCriterion] = {
     "coverage": NamedCriterion(
         coverage,
-        "chosen in turn: each tells most of what masks and labels find worth telling",
+        "chosen in turn: each tells most of what goes with the masks, no two the same",
         frozenset({"joint"}),
     ),
     "quantile-iou": NamedCriterion(
@@ -159,7 +159,7 @@ CRITERIA: Mapping[str, NamedCriterion] = {
         peers.hessian, "change of the loss by its weights' curvature; no masks", _TILES
     ),
 }
-DEFAULT_CRITERION = "quantile-iou"
+DEFAULT_CRITERION = "coverage"
 PEERS = tuple(name for name, one in CRITERIA.items() if not one.uses_masks)
 
 

@@ -42,11 +42,6 @@ class Evidence:
     tiles: Source = tuple
     seed: int = 0
 
-    @property
-    def has_both_kinds(self) -> bool:
-        """Whether the tiles show the target's presence and its absence."""
-        return len(np.unique(self.pooled.labels)) == 2
-
 
 def gather(
     module: nn.Module,
@@ -89,9 +84,10 @@ def gather(
             statistics=False,
             progress=progress,
         )
-    if joint is not None and not evidence.has_both_kinds:
-        joint.clear()  # tiles that all show the target, or none: its surroundings are in the photos
-    needs_windows = joint is not None and not joint
+    needs_windows = joint is not None and not all(j.tells_apart for j in joint.values())
+    if joint is not None and (needs_windows or not joint):
+        joint.clear()  # photos smaller than a tile, or tiles that show too little of the target
+        needs_windows = True
     if "masks" in wanted or needs_windows:
         evidence.statistics = collect(
             module,

@@ -44,20 +44,31 @@ class JointMoments:
         self.sums[side] += weighted.sum(0).double().numpy()
         self.products[side] += (weighted.T @ rows).double().numpy()
 
-    def balanced(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Covariance, and the means on unmarked and marked pixels, where both count by half.
+    @property
+    def tells_apart(self) -> bool:
+        """Whether both marked and unmarked pixels were seen."""
+        return bool((self.weight > 0).all())
 
-        So that a crack of a few pixels weighs as much as the surface around it. Where only one side
-        was seen, it counts alone, and both means are its.
+    def balanced(self) -> np.ndarray:
+        """``(C, C)`` covariance where marked and unmarked pixels count by half each.
 
-        Returns:
-            ``(C, C)``, ``(C,)`` and ``(C,)`` float64.
+        So that a crack of a few pixels weighs as much as the surface around it.
         """
-        seen = np.flatnonzero(self.weight > 0)
-        if not len(seen):
-            channels = self.sums.shape[1]
-            return np.zeros((channels, channels)), np.zeros(channels), np.zeros(channels)
-        means = self.sums[seen] / self.weight[seen, None]
-        second = (self.products[seen] / self.weight[seen, None, None]).mean(0)
+        means = self.sums / self.weight[:, None]
+        second = (self.products / self.weight[:, None, None]).mean(0)
         centre = means.mean(0)
-        return second - np.outer(centre, centre), means[0], means[-1]
+        return second - np.outer(centre, centre)
+
+    def mask_correlation(self) -> np.ndarray:
+        """``(C,)`` size of the correlation with the masks over all pixels, as a share of the best.
+
+        A common factor, the masks' own variance, is left out. 0 for a channel that never varies.
+        """
+        pixels = self.weight.sum()
+        mean = self.sums.sum(0) / pixels
+        square = np.diagonal(self.products.sum(0)) / pixels
+        variance = np.maximum(square - mean**2, 0)
+        common = np.abs(self.sums[1] / pixels - mean * self.weight[1] / pixels)
+        varies = variance > 1e-12 * np.maximum(square, 1e-30)
+        found = np.divide(common, np.sqrt(variance), out=np.zeros_like(mean), where=varies)
+        return found / max(float(found.max(initial=0)), 1e-30)
