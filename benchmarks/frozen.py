@@ -1,8 +1,8 @@
 """Frozen weights and a logistic head: every criterion against every other, on real photos.
 
     python benchmarks/frozen.py ../shared/data/cfd --out FOLDER [--validation-only]
-        [--criteria a,b] [--keep 0.05,0.1] [--seeds 0,1,2] [--repair none] [--tile 96]
-        [--tiles-per-photo 3]
+        [--criteria a,b] [--keep 0.05,0.1] [--seeds 0,1,2] [--repair auto] [--tile 96]
+        [--tiles-per-photo 2]
 
 One row a cell, kept in the folder: stopped, the same command goes on. First with
 ``--validation-only`` (into its own folder), to choose; then once with the test photographs.
@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from finicky.importance import CRITERIA
+from finicky.importance import CRITERIA, WindowOptions
 from finicky.project import Project
 from finicky.report.criteria import write_comparison
 from finicky.sweep import SweepSettings
@@ -30,9 +30,9 @@ def main() -> None:
     parser.add_argument("--criteria")
     parser.add_argument("--keep", default="0.05,0.1")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--repair", default="none")
+    parser.add_argument("--repair", default="auto")
     parser.add_argument("--tile", type=int, default=96)
-    parser.add_argument("--tiles-per-photo", type=int, default=3)
+    parser.add_argument("--tiles-per-photo", type=int, default=2)
     parser.add_argument("--backbone", default="vgg16")
     parser.add_argument("--validation-only", action="store_true")
     options = parser.parse_args()
@@ -51,6 +51,8 @@ def main() -> None:
         tuple(float(r) for r in options.keep.split(",")),
         tuple(int(s) for s in options.seeds.split(",")),
         validation_only=options.validation_only,
+        # As large as a tile, so that criteria by pixels see what those by tiles do, and no more.
+        windows=WindowOptions(size=options.tile, per_photo=options.tiles_per_photo),
     )
     start = time.monotonic()
     rows = compare(Project.open(options.data), options.out, settings)

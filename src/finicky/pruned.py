@@ -13,10 +13,12 @@ from torch import nn
 from finicky.backbones import Backbone, Preprocessing, load_backbone
 from finicky.classes import DEFAULT_CLASSES, ClassTable
 from finicky.data.pairs import UsablePairs, find_pairs, usable_pairs
+from finicky.export.costs import fit_budgets, fit_plans
 from finicky.files import write_text
 from finicky.importance import DEFAULT_CRITERION, TileOptions
 from finicky.progress import Progress, silent
 from finicky.pruning import (
+    Allocation,
     Counts,
     Cutter,
     PruningPlan,
@@ -25,6 +27,7 @@ from finicky.pruning import (
     restore,
     save_pruned,
 )
+from finicky.pruning.budget import parse_budgets
 from finicky.ranking import TRACE_SIZE, FinickyRanking, Ranking, check_method, rank
 
 
@@ -84,9 +87,12 @@ def prune(
     masks: str | Path,
     *,
     keep_ratio: float = 0.2,
+    budget: str | Sequence[str] = (),
     method: str = "finicky",
     criterion: str = DEFAULT_CRITERION,
     round_to: int = 1,
+    allocation: str = "uniform",
+    min_channels: int = 1,
     target: Sequence[str] | None = None,
     classes: ClassTable = DEFAULT_CLASSES,
     weights: str | Path | None = None,
@@ -102,11 +108,18 @@ def prune(
         photos: Folder of photos.
         masks: Folder of masks, each under its photo's relative path.
         keep_ratio: Share of channels that stays in every layer, in (0, 1].
+        budget: Instead of a keep ratio: ``params=7%``, ``macs=300M``, ``latency=12ms`` (of
+            ``model.onnx`` at ``input_size``, batch 1, one thread, on this machine) or ``size=1MB``
+            (of that file); several must all be kept. The largest network that keeps them is made.
         method: ``finicky`` ranks once on the unpruned network and cuts any network that
             torch-pruning can trace; ``original`` is the 2021 method to the letter, for plain
             chains.
         criterion: For ``finicky``, what ranks filters; see ``finicky prune --help``.
         round_to: For ``finicky``: channel counts become multiples of it; 16 suits CPUs.
+        allocation: For ``finicky``: ``uniform``, the keep ratio in every layer; ``global``, the
+            best scores of all layers together; ``sensitivity``, more where a cut changes the
+            answer more.
+        min_channels: For ``finicky``: least that a layer keeps.
         target: Names of the classes that count as evidence; by default those of role target.
         classes: What the numbers in the masks mean.
         weights: Where the backbone's weights come from; see `load_backbone`.
@@ -127,9 +140,12 @@ def prune(
         photos,
         masks,
         keep_ratios=(keep_ratio,),
+        budget=budget,
         method=method,
         criterion=criterion,
         round_to=round_to,
+        allocation=allocation,
+        min_channels=min_channels,
         target=target,
         classes=classes,
         weights=weights,
@@ -146,10 +162,13 @@ def prune_many(
     photos: str | Path,
     masks: str | Path,
     *,
-    keep_ratios: Sequence[float],
+    keep_ratios: Sequence[float] = (),
+    budget: str | Sequence[str] = (),
     method: str = "finicky",
     criterion: str = DEFAULT_CRITERION,
     round_to: int = 1,
+    allocation: str = "uniform",
+    min_channels: int = 1,
     target: Sequence[str] | None = None,
     classes: ClassTable = DEFAULT_CLASSES,
     weights: str | Path | None = None,
@@ -162,7 +181,7 @@ def prune_many(
 
     Args:
         keep_ratios: Each in (0, 1]; the networks come in this order, one at a time, so that a
-            hundred of them need not be in memory together.
+            hundred of them need not be in memory together. Not read where there is a budget.
 
     The other arguments, and what is raised, are as for `prune`. All arguments and photos are
     checked, and filters scored, before the first network is asked for. Each network is checked:
@@ -175,6 +194,11 @@ def prune_many(
         backbone = load_backbone(backbone, weights=weights, arch=arch, preprocessing=preprocessing)
     check_method(method, backbone)
     backbone.check_size(input_size)
+    rule = Allocation(allocation, min_channels, round_to)
+    budgets = parse_budgets(budget)
+    if budgets:  # refused before any photo is read
+        fitted = fit_budgets(backbone, budgets, size=input_size, allocation=rule, progress=progress)
+        keep_ratios = (fitted,)
     targets = classes.targets(target)
     scan = find_pairs(Path(photos), Path(masks))
     evidence = usable_pairs(scan.pairs, classes, targets, progress=progress)
@@ -185,9 +209,12 @@ def prune_many(
         targets=targets,
         method=method,
         criterion_name=criterion,
-        round_to=round_to,
+        allocation=rule,
         progress=progress,
     )
+    if budgets and isinstance(ranking, FinickyRanking) and rule.kind != "uniform":
+        fitted = fit_plans(backbone, budgets, ranking, size=input_size, progress=progress)
+        keep_ratios = (fitted,)
     return _cut_all(backbone, ranking, evidence, keep_ratios, input_size, progress)
 
 

@@ -23,6 +23,7 @@ from finicky.importance import (
     criterion,
     gather,
     links,
+    measure_losses,
     resize_linear_u8,
     scoring_batches,
     tile_batches,
@@ -31,6 +32,7 @@ from finicky.masks import target_mask
 from finicky.progress import Progress, silent
 from finicky.pruning import (
     METHODS,
+    Allocation,
     ChannelGroup,
     PruningPlan,
     check_keep_ratio,
@@ -65,10 +67,10 @@ class FinickyRanking:
     groups: Sequence[ChannelGroup]
     scores: dict[str, np.ndarray]
     criterion: str
-    round_to: int = 1
+    allocation: Allocation = field(default_factory=Allocation)
 
     def plan(self, keep_ratio: float, *, progress: Progress = silent) -> PruningPlan:
-        """The best share of every group."""
+        """The best channels of every group, as many as its share."""
         progress("plan", 1, 1)
         return plan_from_scores(
             self.groups,
@@ -76,7 +78,7 @@ class FinickyRanking:
             keep_ratio,
             backbone=self.backbone,
             criterion=self.criterion,
-            round_to=self.round_to,
+            allocation=self.allocation,
         )
 
 
@@ -125,6 +127,7 @@ def rank(
     method: str = "finicky",
     criterion_name: str = DEFAULT_CRITERION,
     round_to: int = 1,
+    allocation: Allocation | None = None,
     windows: WindowOptions = WindowOptions(),
     tiles: TileOptions = TileOptions(),
     seed: int = 0,
@@ -140,6 +143,8 @@ def rank(
         method: ``finicky`` or ``original``.
         criterion_name: For ``finicky``, one of `CRITERIA`.
         round_to: For ``finicky``, channel counts become multiples of it; see `keep_count`.
+        allocation: For ``finicky``, how channels are shared out; it has its own rounding, and
+            ``round_to`` is not read then.
         windows: For ``finicky``, which parts of the photos are compared with masks.
         tiles: For criteria that compare tiles with and without the target.
         seed: Of criteria that draw.
@@ -169,7 +174,17 @@ def rank(
         progress=progress,
     )
     scores = chosen.score(evidence)
-    return FinickyRanking(backbone.name, groups, scores, criterion_name, round_to)
+    rule = allocation or Allocation(round_to=round_to)
+    if rule.kind == "sensitivity":
+        batches = tile_batches(
+            pairs,
+            classes=classes,
+            targets=targets,
+            preprocessing=backbone.preprocessing,
+            options=replace(tiles, size=max(tiles.size, backbone.min_size), per_photo=1),
+        )
+        rule = replace(rule, losses=measure_losses(backbone.module, groups, scores, batches))
+    return FinickyRanking(backbone.name, groups, scores, criterion_name, rule)
 
 
 def look(
@@ -207,7 +222,7 @@ def look(
         raise DataError(
             f"the criterion compares tiles of {tiles.size} px with and without the target, and "
             "the photos give only one kind: label photos that show clean surface too, or choose "
-            "--criterion quantile-iou"
+            "--criterion coverage"
         )
     return evidence
 

@@ -122,6 +122,37 @@ def test_unreadable_photo_among_good_ones_is_named_and_left_out(
     assert "in 2 of 2 photos" in done.err
 
 
+def test_prune_within_a_budget(finicky, photos: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    more = ("--budget", "params=7%", "--size", "64", "--min-channels", "16", "--json")
+    done = _prune(finicky, photos, tmp_path / "out", *more)
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    before, after = result["params"]
+    assert 0.06 * before < after <= 0.07 * before
+    kept = json.loads((tmp_path / "out" / "plan.json").read_text())["kept"]
+    assert min(len(v) for v in kept.values()) >= 16
+
+
+def test_a_budget_that_cannot_be_kept_is_refused_before_any_photo_is_read(
+    finicky,  # type: ignore[no-untyped-def]
+    tmp_path: Path,
+) -> None:
+    done = _prune(finicky, tmp_path, tmp_path / "out", "--budget", "macs=10", "--size", "64")
+    _is_one_line(done, 2, "the smallest cut of alexnet has macs")
+    _is_one_line(_prune(finicky, tmp_path, tmp_path / "out", "--size", "64"), 2, "--budget")
+
+
+@pytest.mark.parametrize("rule", ["global", "sensitivity"])
+def test_prune_shares_channels_out(finicky, photos: Path, tmp_path: Path, rule: str) -> None:  # type: ignore[no-untyped-def]
+    more = ("--keep", "0.1", "--allocation", rule)
+    done = _prune(finicky, photos, tmp_path / "out", *more)
+    assert done.code == 0, done.err
+    kept = json.loads((tmp_path / "out" / "plan.json").read_text())["kept"]
+    counts = [len(v) for v in kept.values()]
+    assert sum(counts) == pytest.approx(115, abs=5)
+    assert counts != [6, 19, 38, 26, 26]  # not the same share everywhere
+
+
 @pytest.mark.parametrize(
     ("keep", "text"),
     [
@@ -258,7 +289,7 @@ def test_stages_one_by_one_and_the_run(finicky, tmp_path: Path) -> None:  # type
         done = finicky(*step)
         assert done.code == 0, (step, done.err)
     found = json.loads(done.out)
-    assert found["auroc"][0] > 0.7
+    assert found["auroc"][0] > 0.6
     done = finicky(
         *("run", project, "--out", out, *base, "--tile", 64, "--keep", "0.1,0.4"),
         *("--seeds", 2, "--latency-seconds", 0.05),

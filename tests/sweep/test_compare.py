@@ -20,7 +20,7 @@ SETTINGS = CompareSettings(
     SweepSettings(
         backbone="alexnet", weights="random", repair="none", round_to=1, tile=64, tiles_per_photo=3
     ),
-    ("quantile-iou", "mask+class", "random", "l1", "taylor", "unpruned", "texture"),
+    ("coverage", "mask+class", "random", "l1", "taylor", "unpruned", "texture"),
     (0.1, 0.4),
     (0,),
 )
@@ -42,14 +42,14 @@ def test_every_cell_has_a_row_and_a_second_start_measures_nothing(
     with (tmp_path / "out" / "compare.csv").open(encoding="utf-8", newline="") as stream:
         table = list(csv.DictReader(stream))
     assert [r["criterion"] for r in table if r["masks"] == "1"] == [
-        *["quantile-iou"] * 2,
+        *["coverage"] * 2,
         *["mask+class"] * 2,
     ]
     params = {(r["criterion"], float(r["keep_ratio"])): int(r["params"]) for r in table}
     assert params["l1", 0.1] == params["random", 0.1] < params["unpruned", 1]
     assert all(0 <= float(r["balanced_accuracy"]) <= 1 for r in table)
     page = write_comparison(tmp_path / "out", SETTINGS, rows).read_text(encoding="utf-8")
-    assert "quantile-iou against each other criterion" in page
+    assert "coverage against each other criterion" in page
     assert "| mask+class* |" in page
     answers = read_answers(tmp_path / "out", "l1", 0.1, 0)
     assert len(answers["labels"]) == len(answers["probabilities"]) == len(answers["groups"])

@@ -10,7 +10,7 @@ import typer
 from finicky.cli import options
 from finicky.cli.console import ConsoleProgress
 
-USUAL = "quantile-iou,mask-correlation,mask+class,class-evidence,random,l1,taylor,unpruned,texture"
+USUAL = "coverage,quantile-iou,mask-correlation,class-evidence,random,l1,taylor,unpruned,texture"
 
 
 def register(app: typer.Typer) -> None:
@@ -49,6 +49,7 @@ def compare(
     ] = False,
 ) -> None:
     """Compare criteria on your photos: compare.csv, compare.md and curves. Resumable."""
+    from finicky.importance import DEFAULT_CRITERION
     from finicky.project import Project
     from finicky.report.criteria import write_comparison
     from finicky.sweep import SweepSettings, parse_ratios
@@ -68,7 +69,7 @@ def compare(
     )
     # The default where it takes part, else the first that is named.
     first = next((n for n in names if n not in ("unpruned", "texture")), "")
-    reference = "quantile-iou" if "quantile-iou" in names else first
+    reference = DEFAULT_CRITERION if DEFAULT_CRITERION in names else first
     settings = CompareSettings(
         sweep, names, parse_ratios(keep), tuple(range(seeds)), validation_only, reference
     )

@@ -62,14 +62,33 @@ Method = Annotated[
 Criterion = Annotated[
     str,
     typer.Option(
-        help="What ranks filters under finicky. By masks: quantile-iou, photo-iou, best-iou, "
-        "truncated-iou, rank, two-sided-rank, mask-correlation, signed-mask-correlation; by masks "
-        "and labels of tiles: coverage (chosen in turn, no two alike), mask+class, iou+class, "
-        "mask+iou+class; without masks, to compare: "
+        help="What ranks filters under finicky. By masks: coverage (chosen in turn, no two "
+        "alike), quantile-iou, photo-iou, best-iou, truncated-iou, rank, two-sided-rank, "
+        "mask-correlation, signed-mask-correlation; by masks and labels of tiles: mask+class, "
+        "iou+class, mask+iou+class; without masks, to compare: "
         "class-evidence, class-t, mean-activation, random, l1, l2, group-l2, fpgm, bn-scale, "
         "taylor, hessian."
     ),
 ]
+BudgetLimits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        help="A limit instead of a keep ratio: params=7%, macs=300M, size=1MB (of model.onnx) or "
+        "latency=12ms (of model.onnx, p50 at batch 1, one thread, on this machine); % is of the "
+        "unpruned network's. May be repeated; refused before any work if it cannot be kept.",
+    ),
+]
+AllocationRule = Annotated[
+    str,
+    typer.Option(
+        "--allocation",
+        help="How channels are shared out under finicky. uniform: the keep ratio in every layer; "
+        "global: the best scores of all layers together; sensitivity: more where a cut changes the "
+        "network's answer more.",
+    ),
+]
+MinChannels = Annotated[int, typer.Option(help="Least channels that a layer keeps, at least 1.")]
 Target = Annotated[
     list[str] | None,
     typer.Option(

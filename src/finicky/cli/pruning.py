@@ -29,20 +29,23 @@ def register(app: typer.Typer) -> None:
 def prune(
     photos: options.Photos,
     masks: options.Masks,
+    out: options.OutFolder,
     keep: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Keep ratio: share of channels, in (0, 1]. Several, as 0.05,0.1 or 0.01:1:0.01 "
             "(from, to, step), are cut from one look at the photos, each to its own folder."
         ),
-    ],
-    out: options.OutFolder,
+    ] = None,
+    budget: options.BudgetLimits = None,
     backbone: options.BackboneName = "vgg16",
     method: options.Method = "finicky",
-    criterion: options.Criterion = "quantile-iou",
+    criterion: options.Criterion = "coverage",
     round_to: Annotated[
         int, typer.Option(help="Channel counts from this up become multiples of it, as 16.")
     ] = 1,
+    allocation: options.AllocationRule = "uniform",
+    min_channels: options.MinChannels = 1,
     target: options.Target = None,
     weights: options.WeightsSource = None,
     arch: options.Arch = None,
@@ -52,10 +55,13 @@ def prune(
     as_json: options.AsJson = False,
 ) -> None:
     """Cut a network to the filters that overlap the masks: plan.json and model.safetensors."""
+    from finicky.errors import UsageError
     from finicky.pruned import prune_many, write_networks
     from finicky.pruning import candidate_name, parse_ratios
 
-    ratios = tuple(dict.fromkeys(parse_ratios(keep)))
+    if (keep is None) == (not budget):
+        raise UsageError("give either --keep, a keep ratio, or --budget, such as params=7%")
+    ratios = tuple(dict.fromkeys(parse_ratios(keep or "1")))
     _check_out(out, force)
     written = []
     with ConsoleProgress() as progress:
@@ -64,9 +70,12 @@ def prune(
             photos,
             masks,
             keep_ratios=ratios,
+            budget=budget or (),
             method=method,
             criterion=criterion,
             round_to=round_to,
+            allocation=allocation,
+            min_channels=min_channels,
             target=target,
             weights=weights,
             arch=arch,
@@ -85,6 +94,8 @@ def prune(
             json.dumps(written[0] if len(ratios) == 1 else {"out": str(out), "networks": written})
         )
     elif len(ratios) == 1:
+        if budget:
+            print(f"keep ratio {model.plan.keep_ratio:g} keeps the budget {', '.join(budget)}")
         _tell_one(model, out)
     else:
         _tell_many(model, written, out)

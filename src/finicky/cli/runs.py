@@ -59,7 +59,7 @@ def run(
     arch: options.Arch = None,
     preprocessing: options.PreprocessingName = None,
     method: options.Method = "finicky",
-    criterion: options.Criterion = "quantile-iou",
+    criterion: options.Criterion = "coverage",
     repair: Annotated[
         str,
         typer.Option(

@@ -16,6 +16,7 @@ from finicky.importance.pooled import PooledTiles
 from finicky.importance.pruner import MaskImportance
 from finicky.importance.resize import resize_linear_u8
 from finicky.importance.responses import Tap, find_taps, listening
+from finicky.importance.sensitivity import measure_losses
 from finicky.importance.statistics import ChannelStatistics, ScoringBatch, collect
 from finicky.importance.windows import (
     TileOptions,
@@ -47,6 +48,7 @@ __all__ = [
     "gather",
     "links",
     "listening",
+    "measure_losses",
     "resize_linear_u8",
     "scoring_batches",
     "tile_batches",

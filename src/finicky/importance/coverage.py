@@ -23,6 +23,7 @@ from finicky.importance.evidence import Evidence, Scores
 _RIDGE = 0.01
 # So many channels of a layer are put in order one by one; the rest by what they would add.
 _MOST_STEPS = 512
+_LAST = 1e-6
 # Of fewer, correlations say nothing.
 _FEWEST_TILES = 8
 # A channel that varies less than this, against its layer's liveliest, is as good as silent.
@@ -57,27 +58,30 @@ def choose_in_turn(likeness: np.ndarray, worth: np.ndarray) -> np.ndarray:
         worth: ``(C,)``, at least 0: how much it matters to tell each channel.
 
     Returns:
-        ``(C,)`` in (0, 1]: 1 for the first choice, 1/C for the last. Equal gains: the lower channel
+        ``(C,)`` in (0, 1]: how much of all that is worth telling was untold when the channel was
+        chosen, hence 1 for the first; the same scale in every layer. Equal gains: the lower channel
         first.
     """
     channels = len(worth)
     rest = np.array(likeness, dtype=np.float32)
     rest[np.diag_indices(channels)] += _RIDGE
+    total = untold = float(worth @ rest.diagonal())
     worth = worth.astype(np.float32)
-    open_ = np.ones(channels, dtype=bool)
-    order: list[int] = []
+    unchosen = np.ones(channels, dtype=bool)
     gains = np.zeros(channels)
-    for _ in range(min(channels, _MOST_STEPS)):
-        own = np.maximum(rest.diagonal(), 1e-9)
-        gains = np.where(open_, (rest * rest) @ worth / own, -1)
-        best = int(np.argmax(gains))
-        order.append(best)
-        open_[best] = False
-        column = rest[:, best] / np.sqrt(own[best])
-        rest -= np.outer(column, column)
-    order += [int(c) for c in np.argsort(-gains, kind="stable") if open_[c]]
-    scores = np.empty(channels)
-    scores[order] = 1 - np.arange(channels) / channels
+    scores = np.zeros(channels)
+    for turn in range(channels):
+        if turn < _MOST_STEPS:
+            own = np.maximum(rest.diagonal(), 1e-9)
+            gains = (rest * rest) @ worth / own
+        best = int(np.argmax(np.where(unchosen, gains, -1)))
+        # The last term keeps the order where nothing is left to tell.
+        scores[best] = max(untold / total, 0) * (1 - _LAST) + _LAST * (1 - turn / channels)
+        unchosen[best] = False
+        if turn < _MOST_STEPS:
+            untold -= float(gains[best])
+            column = rest[:, best] / np.sqrt(own[best])
+            rest -= np.outer(column, column)
     return scores
 
 

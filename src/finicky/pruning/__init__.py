@@ -1,5 +1,6 @@
 """Groups of channels, plans of what stays, and the cut itself."""
 
+from finicky.pruning.allocation import ALLOCATIONS, LEVELS, Allocation, keep_count
 from finicky.pruning.channels import ChannelGroup
 from finicky.pruning.counts import Counts, count
 from finicky.pruning.description import BackboneDescription, describe_backbone
@@ -9,7 +10,6 @@ from finicky.pruning.plan import (
     PruningPlan,
     candidate_name,
     check_keep_ratio,
-    keep_count,
     parse_ratios,
     plan_from_kept,
     plan_from_scores,
@@ -19,7 +19,10 @@ from finicky.pruning.store import restore, save_pruned
 from finicky.pruning.surgery import cut, cut_backbone, cut_both
 
 __all__ = [
+    "ALLOCATIONS",
+    "LEVELS",
     "METHODS",
+    "Allocation",
     "BackboneDescription",
     "ChannelGroup",
     "Counts",

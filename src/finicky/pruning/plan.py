@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from finicky.errors import DataError, UsageError
+from finicky.pruning.allocation import Allocation, unit_counts
 from finicky.pruning.channels import ChannelGroup
 from finicky.pruning.groups import group_scores
 
@@ -117,18 +118,6 @@ def candidate_name(keep_ratio: float) -> str:
     return f"keep-{keep_ratio:.10f}".rstrip("0").rstrip(".")
 
 
-def keep_count(channels: int, keep_ratio: float, round_to: int = 1) -> int:
-    """How many of ``channels`` stay: rounded half up, at least one.
-
-    From ``round_to`` up, the nearest multiple of it: processors work on 8 or 16 channels at once,
-    and a layer of 19 takes as long as one of 32. Smaller counts are left as they are.
-    """
-    wanted = channels * keep_ratio
-    if wanted >= round_to:
-        return min(channels, max(1, math.floor(wanted / round_to + 0.5)) * round_to)
-    return max(1, math.floor(wanted + 0.5))
-
-
 def plan_from_scores(
     groups: Sequence[ChannelGroup],
     scores: Mapping[str, np.ndarray],
@@ -137,8 +126,9 @@ def plan_from_scores(
     backbone: str,
     criterion: str,
     round_to: int = 1,
+    allocation: Allocation | None = None,
 ) -> PruningPlan:
-    """Keep the best share of every group.
+    """Keep the best channels of every group, as many as the allocation gives it.
 
     Coupled channels (shortcuts, depthwise filters) get the mean score of the convolutions that
     make them. Equal scores: the lower channel number stays. NaN counts as worst. Convolutions in
@@ -147,16 +137,17 @@ def plan_from_scores(
     Args:
         groups: From `find_groups`, on the unpruned network.
         scores: One importance a channel by convolution, higher = keep.
-        keep_ratio: In (0, 1], the same for every group.
+        keep_ratio: In (0, 1].
         round_to: Channel counts become multiples of it; see `keep_count`.
+        allocation: By default the same share of every group, rounded by ``round_to``.
     """
     check_keep_ratio(keep_ratio)
-    if round_to < 1:
-        raise UsageError(f"round_to must be at least 1, got {round_to}")
+    allocation = allocation or Allocation(round_to=round_to)
+    rankings = [_unit_ranking(group, scores) for group in groups]
+    counts = unit_counts(groups, rankings, keep_ratio, allocation)
     kept: dict[str, list[int]] = {}
-    for group in groups:
-        ranking = np.nan_to_num(group_scores(group, scores), nan=-np.inf, neginf=-np.inf)
-        best = _best_slots(group, ranking, keep_ratio, round_to)
+    for group, ranking, number in zip(groups, rankings, counts, strict=True):
+        best = _best_slots(group, ranking, number)
         for producer in group.producers:
             chosen = producer.channels[np.isin(producer.slots, best)]
             previous = kept.setdefault(producer.name, [])
@@ -171,17 +162,15 @@ def plan_from_scores(
     )
 
 
-def _best_slots(
-    group: ChannelGroup, ranking: np.ndarray, keep_ratio: float, round_to: int
-) -> np.ndarray:
-    """The slots that stay; those of one unit have one rank and stay or go together."""
-    if group.whole:
-        return np.arange(group.size)
-    _, first = np.unique(group.units, return_index=True)
-    # So many units that their channels are a multiple of round_to.
-    multiple = round_to // math.gcd(round_to, max(1, group.size // len(first)))
-    number = keep_count(len(first), keep_ratio, multiple)
-    units = np.argsort(-ranking[first], kind="stable")[:number]
+def _unit_ranking(group: ChannelGroup, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    """One score a unit; those of its slots are equal."""
+    ranking = np.nan_to_num(group_scores(group, scores), nan=-np.inf, neginf=-np.inf)
+    return ranking[np.unique(group.units, return_index=True)[1]]
+
+
+def _best_slots(group: ChannelGroup, ranking: np.ndarray, number: int) -> np.ndarray:
+    """The slots that stay: those of the ``number`` best units."""
+    units = np.argsort(-ranking, kind="stable")[:number]
     return np.flatnonzero(np.isin(group.units, units))
 
 

@@ -23,7 +23,13 @@ from finicky.backbones import Backbone, load_backbone
 from finicky.errors import DataError, UsageError
 from finicky.evaluation import score_predictions
 from finicky.files import read_json, sha256_bytes, write_json, write_text
-from finicky.importance import CRITERIA, DEFAULT_CRITERION, TileOptions, criterion
+from finicky.importance import (
+    CRITERIA,
+    DEFAULT_CRITERION,
+    TileOptions,
+    WindowOptions,
+    criterion,
+)
 from finicky.progress import Progress, silent, titled
 from finicky.project import Project
 from finicky.pruning import PruningPlan, count, cut, find_groups, plan_from_scores
@@ -64,6 +70,7 @@ class CompareSettings:
         seeds: Each another division into training and validation, and other draws.
         validation_only: Leave the test photographs alone.
         reference: The criterion that differences are taken against.
+        windows: Parts of the photos that criteria by masks, pixel by pixel, look at.
     """
 
     sweep: SweepSettings = SweepSettings(round_to=1, head_seeds=1)
@@ -72,6 +79,7 @@ class CompareSettings:
     seeds: tuple[int, ...] = (0, 1, 2)
     validation_only: bool = False
     reference: str = DEFAULT_CRITERION
+    windows: WindowOptions = WindowOptions()
 
     def __post_init__(self) -> None:
         for name in self.criteria:
@@ -174,13 +182,19 @@ class _Bench:
             classes=self._project.classes,
             targets=self._evidence.targets,
             criteria=[CRITERIA[n] for n in names],
-            tiles=TileOptions(size=self._sweep.tile, min_coverage=self._sweep.min_coverage),
+            windows=self._settings.windows,
+            tiles=self._tiles(),
             seed=self._sweep.seed,
             progress=self._progress,
         )
         for number, name in enumerate(names):
             self._progress("rank", number, len(names))
             self._scores[name] = CRITERIA[name].score(seen)
+
+    def _tiles(self) -> TileOptions:
+        usual = TileOptions(size=self._sweep.tile, min_coverage=self._sweep.min_coverage)
+        most = self._sweep.tiles_per_photo
+        return usual if most is None else replace(usual, per_photo=min(usual.per_photo, most))
 
     def measure(self, name: str, ratio: float, path: Path) -> None:
         """One cell, written when it is finished."""
