@@ -18,7 +18,7 @@ from finicky.importance import (
     gather,
     resize_linear_u8,
 )
-from finicky.pruning import Cutter, PruningPlan, find_groups
+from finicky.pruning import Allocation, Cutter, PruningPlan, find_groups
 from finicky.ranking import (
     TRACE_SIZE,
     FinickyRanking,
@@ -62,7 +62,8 @@ def prune_photos(
     else:
         groups_found = find_groups(full.module, size)
         scores = _scores(full, photos, labels, groups, masks, criterion_name, seed)
-        ranking = FinickyRanking(full.name, groups_found, scores, criterion_name, round_to)
+        rule = Allocation(round_to=round_to)
+        ranking = FinickyRanking(full.name, groups_found, scores, criterion_name, rule)
     plan = ranking.plan(keep_ratio)
     smaller = Cutter(full, size, groups=groups_found).cut(plan.decisions)
     return smaller, plan, ranking.scores
@@ -110,13 +111,17 @@ def _scores(
         every = np.arange(len(photos))
         for rows in np.split(every, range(_BATCH, len(every), _BATCH)):
             blank = torch.zeros(len(rows), photos.size, photos.size)
+            known_px = torch.ones_like(blank)
             shown = [known[i] for i in rows]
             for place, mask in enumerate(shown):
-                if mask is not None:
+                if mask is None:
+                    known_px[place] = 0
+                else:
                     blank[place] = torch.from_numpy(mask)
             yield ScoringBatch(
                 _inputs(full, photos, rows),
                 blank,
+                known_px,
                 labels=tuple(int(label) for label in labels[rows]),
                 groups=tuple(str(group) for group in groups[rows]),
             )
