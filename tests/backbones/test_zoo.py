@@ -175,6 +175,7 @@ def test_shortcut_around_a_concatenation_ties_its_halves() -> None:
         "timm:resnest14d",  # splits in groups, softmax and sum over them
         "timm:hgnetv2_b0",  # something for nothing between convolutions
         "timm:cs3darknet_s",  # halves of a map
+        "timm:edgenext_xx_small",  # attention across channels, which stay there and are cut around
     ],
 )
 def test_cut_network_keeps_its_classes_and_the_input_network(name: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from finicky.backbones.picks import ChannelPick, picks_as_layers
+from finicky.backbones.tracing import trace_network
 from finicky.pruning import ChannelGroup, cut, find_groups, plan_from_scores
 from finicky.pruning.follow import Follower
 from finicky.pruning.followed import followed_groups
@@ -118,6 +119,48 @@ def test_each_user_of_a_part_keeps_something() -> None:
     groups = followed_groups(Halves(), SIZE, {"conv1": 0, "conv2": 1, "conv3": 2}, set())
     parts = [g.producers[0].channels.tolist() for g in groups if g.root == "conv1"]
     assert sorted(parts) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize(
+    ("norm", "kept"),
+    [
+        (nn.GroupNorm(1, 8), [0, 3, 5]),  # over all channels
+        (nn.GroupNorm(4, 8), [2, 3, 6, 7]),  # whole groups
+        (nn.InstanceNorm2d(8, affine=True), [1, 6]),
+    ],
+)
+def test_normalisation_over_channels_is_cut_with_them(norm: nn.Module, kept: list[int]) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.ReLU(), nn.Conv2d(8, 4, 3))
+    enliven(network, SIZE)
+    smaller = cut(network, {"0": kept}, SIZE)  # checks itself against the dark network
+    assert smaller[1].weight.tolist() == norm.weight[kept].tolist()  # type: ignore[index, union-attr]
+
+
+def test_attention_is_cut_around() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 8, stride=8)
+            self.qkv = nn.Linear(8, 24)
+            self.proj = nn.Linear(8, 8)
+            self.last = nn.Conv2d(8, 5, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            batch, channels, height, width = x.shape
+            x = x.flatten(2).transpose(1, 2)
+            rows = x.shape[1]
+            q, k, v = self.qkv(x).reshape(batch, rows, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0)
+            y = ((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(1, 2)
+            x = x + self.proj(y.reshape(batch, rows, channels))
+            return self.last(x.transpose(1, 2).reshape(batch, channels, height, width))
+
+    network = Attention().eval().requires_grad_(False)
+    traced = trace_network(network, torch.zeros(1, 3, SIZE, SIZE))
+    smaller = cut(traced, {"stem": [1, 2, 6]}, SIZE)
+    assert smaller.qkv.weight.shape == (24, 3)  # type: ignore[union-attr]
+    assert smaller.proj.weight.shape == (3, 8)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("inputs", [8, 16])

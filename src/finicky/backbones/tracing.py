@@ -59,13 +59,26 @@ def trace_network(network: nn.Module, example: Tensor) -> fx.GraphModule:
             whole.add(tracer.inside[-1])
     traced = fx.GraphModule(tracer.root, graph)
     _activations_as_layers(traced)
+    _open_sizes(traced)
     try:
         picks_as_layers(traced, example)
     except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).strip().splitlines()[:1]
         raise UnsupportedModelError(
-            f"it does not run on photos of {example.shape[2]} px: {error}"
+            f"it does not run on photos of {example.shape[2]} px: {''.join(reason) or error!r}"
         ) from error
+    _check_same(network, traced, example)
     return traced
+
+
+def _check_same(network: nn.Module, traced: nn.Module, example: Tensor) -> None:
+    """Refuse a network whose code does something that was not seen while it was traced."""
+    random = torch.Generator().manual_seed(0)
+    photo = torch.randn(example.shape, generator=random)
+    with torch.inference_mode():
+        wanted, answer = network(photo), traced(photo)
+    if isinstance(wanted, Tensor) and not torch.allclose(wanted, answer, rtol=1e-4, atol=1e-5):
+        raise UnsupportedModelError("its code does something else from one photo to the next")
 
 
 def fold_standardised(network: nn.Module) -> None:
@@ -145,4 +158,24 @@ def _activations_as_layers(traced: fx.GraphModule) -> None:
         node.replace_all_uses_with(layer)
         traced.graph.erase_node(node)
         number += 1
+    traced.recompile()
+
+
+def _open_sizes(traced: fx.GraphModule) -> None:
+    """``x.reshape(b, n, c)`` with sizes of another map becomes ``x.reshape(b, n, -1)``.
+
+    Attention asks what comes in for its number of channels and shapes what goes out by it; a cut
+    may change the one and not the other. Of four sizes the second is the channels'.
+    """
+    for node in traced.graph.nodes:
+        if node.target not in ("reshape", "view", torch.reshape):
+            continue
+        sizes = node.args[1:]
+        packed = len(sizes) == 1 and isinstance(sizes[0], (list, tuple))
+        new = list(sizes[0] if packed else sizes)
+        place = {2: 1, 3: 2, 4: 1}.get(len(new))
+        if place is None or -1 in new or not isinstance(new[place], fx.Node):
+            continue
+        new[place] = -1
+        node.args = (node.args[0], tuple(new)) if packed else (node.args[0], *new)
     traced.recompile()

@@ -242,6 +242,8 @@ def _darken(layer: nn.Module, channels: np.ndarray) -> None:
 
 def _normalises(layer: nn.Module | None) -> bool:
     """Over channels, so that each depends on which others there are."""
+    if isinstance(layer, nn.GroupNorm):
+        return layer.num_groups == 1
     return isinstance(layer, nn.LayerNorm) or type(layer).__name__ == "GlobalResponseNorm"
 
 
@@ -260,15 +262,18 @@ def _without(
 
     def renormalise(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         axis = 1 if _runs_over_maps(layer, inputs[0]) else -1
+        act = getattr(layer, "act", None)
         x = inputs[0].transpose(axis, -1)[..., stay]
         if isinstance(layer, nn.LayerNorm):
             new = F.layer_norm(x, x.shape[-1:], weight[stay], bias[stay], layer.eps)
+        elif isinstance(layer, nn.GroupNorm):
+            new = F.layer_norm(x, x.shape[1:], eps=layer.eps) * weight[stay] + bias[stay]
         else:
             size = x.norm(dim=(1, 2), keepdim=True)
             share = size / (size.mean(-1, keepdim=True) + layer.eps)
             new = x + bias[stay] + weight[stay] * x * share
         result = torch.zeros_like(output.transpose(axis, -1))
-        result[..., stay] = new
+        result[..., stay] = act(new) if isinstance(act, nn.Module) else new
         return result.transpose(axis, -1)
 
     return renormalise
@@ -276,6 +281,8 @@ def _without(
 
 def _runs_over_maps(layer: nn.Module, x: Tensor) -> bool:
     """Whether a layer normalises ``(N, C, H, W)`` over C, not ``(N, H, W, C)``."""
+    if isinstance(layer, nn.GroupNorm):
+        return True
     if hasattr(layer, "channel_dim"):
         return bool(layer.channel_dim == 1)
     return x.ndim == 4 and "2d" in type(layer).__name__.lower()

@@ -31,7 +31,9 @@ _MOVES = frozenset(
     pixel_unshuffle channel_shuffle _reshape_alias unflatten
     """.split()  # noqa: SIM905
 )
-_VIEWS_OF_WEIGHTS = frozenset(["t", "transpose", "permute", "detach", "alias", "expand"])
+_VIEWS_OF_WEIGHTS = frozenset(
+    ["t", "transpose", "permute", "detach", "alias", "expand", "view", "_unsafe_view"]
+)
 # Beside what PyTorch itself marks as pointwise.
 _POINTWISE = frozenset(
     """
@@ -116,7 +118,9 @@ class Follower(LabelledTensors, TorchDispatchMode):
         if not is_pointwise and any(t in self._of for t in _tensors((args, kwargs))):
             self.steps.add(name)
         if name in _VIEWS_OF_WEIGHTS and args[0] in self._owners:
-            self._owners[result] = self._owners[args[0]]
+            turned = name in ("t", "transpose", "permute")
+            if turned or result.shape[-2:] == args[0].shape[-2:]:
+                self._owners[result] = self._owners[args[0]]
         elif name == "convolution":
             self._convolution(args, result)
         elif name in _PRODUCTS:
@@ -164,7 +168,7 @@ class Follower(LabelledTensors, TorchDispatchMode):
                 self._tie_groups(layer, found, outputs)
         elif groups == len(found) == result.shape[1] and not args[6]:
             # A filter without weights of its own, such as a blur.
-            if weight in self._of:
+            if weight in self._of and compact(self._of[weight]).shape[0] > 1:
                 self.labels.unite(found, self._channels(weight, 0))
             outputs = found
         else:

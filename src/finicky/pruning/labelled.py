@@ -72,11 +72,13 @@ class LabelledTensors:
 
         Different ones are tied together; with a reason, they may not be cut.
         """
+        if not axes:
+            return labels
         small = compact(labels)
         axes = sorted({a % labels.ndim for a in axes})
         rest = [a for a in range(labels.ndim) if a not in axes]
-        rows = small.permute(*axes, *rest).flatten(0, max(0, len(axes) - 1))
-        for column in self._uneven(rows.flatten(1)).T.numpy():
+        rows = small.permute(*axes, *rest).flatten(0, len(axes) - 1)
+        for column in self._uneven(rows.reshape(len(rows), -1)).T.numpy():
             if reason:
                 self.labels.pin(column, reason)
             else:

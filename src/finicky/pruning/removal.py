@@ -37,7 +37,7 @@ def remove_channels(network: nn.Module, removed: Mapping[tuple[str, str], np.nda
             _shrink_normalisation(layer, sides["both"], name)
         else:
             owner, _, inner = name.rpartition(".")
-            _keep(layers[owner], inner, None, sides["both"])
+            _shrink_alone(layers[owner], inner, sides["both"])
 
 
 def _keep(layer: nn.Module, name: str, axis: int | None, gone: np.ndarray) -> None:
@@ -83,6 +83,18 @@ def _shrink_pick(layer: ChannelPick, sides: Mapping[str, np.ndarray]) -> None:
     order = np.delete(layer.order.numpy(), sides.get("out", []))
     gone = sides.get("in", np.empty(0, dtype=np.int64))
     layer.order = torch.from_numpy(order - np.searchsorted(gone, order))
+
+
+def _shrink_alone(owner: nn.Module, name: str, gone: np.ndarray) -> None:
+    """A parameter of a layer of an unknown kind, and what the layer remembers of its shape."""
+    before = max(getattr(owner, name).shape)
+    _keep(owner, name, None, gone)
+    for attribute, value in list(vars(owner).items()):
+        if isinstance(value, tuple) and value.count(before) == 1:
+            smaller = (n - len(gone) if n == before else n for n in value)
+            setattr(owner, attribute, tuple(smaller))
+    if getattr(owner, "num_features", None) == before:
+        owner.num_features = before - len(gone)
 
 
 def _shrink_normalisation(layer: Any, gone: np.ndarray, name: str) -> None:
