@@ -8,13 +8,12 @@ METU has no masks: its wide, dark cracks are outlined by their darkness, and an 
 gives no long thin region is left out. Every photo is drawn once at another scale, light, tint,
 contrast, blur and noise.
 
-All of it becomes one project in ``FOLDER/project``. In ``FOLDER/small`` its training photos are cut
-to 240 px, so that scoring VGG16's filters takes minutes on one core; each model is an ordinary
-``finicky run`` on that, in ``FOLDER/NAME``. Filters are scored, heads trained, candidate and all
-thresholds chosen on METU's training part and generated surfaces alone (thresholds:
-``benchmarks/model_limits.py``); ``FOLDER/NAME/final.onnx`` is what ships.
-``benchmarks/check_models.py`` measures the finished models on photographs that this file never
-opens.
+All of it becomes one project in ``FOLDER/project``; in ``FOLDER/small`` its training photos are cut
+to 240 px, which is enough to score filters on. Then ``FOLDER/NAME`` (`model_training`): filters are
+scored, the network is cut and repaired, trained with its head on tiles and masks, and given a map.
+Weights, taps, epochs and thresholds (`model_limits`) are chosen on METU's training part and
+generated surfaces alone; ``FOLDER/NAME/final.onnx`` is what ships. ``benchmarks/check_models.py``
+measures the finished models on photographs that this file never opens.
 """
 
 from __future__ import annotations
@@ -28,7 +27,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from check_models import Model
 from model_limits import choose_limits
+from model_training import (
+    Material,
+    Recipe,
+    cut_network,
+    export_network,
+    open_material,
+    own_quality,
+)
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
@@ -36,20 +44,16 @@ from finicky.classes import DEFAULT_CLASSES
 from finicky.data.splits import carve_validation, read_split_csv
 from finicky.data.surfaces import SurfaceStyle, make_surface
 from finicky.export.onnx_file import read_metadata, write_metadata
-from finicky.files import atomic_path, write_text
+from finicky.files import atomic_path, read_json, write_json, write_text
 from finicky.images import read_image
 from finicky.masks import IGNORE, write_mask
-from finicky.project import Project
-from finicky.selection import Constraints
-from finicky.sweep import DecisionSettings, SweepResult, SweepSettings, run_sweep
-from finicky.sweep.inputs import cut, gather_evidence
+from finicky.sweep import SweepSettings
+from finicky.sweep.inputs import cut
 from finicky.training.scratch import ScratchSettings, train_backbone
 
 TILE, SMALL = 96, 240
-TILES_PER_PHOTO, SCRATCH_TILES_PER_PHOTO = 2, 4
-EPOCHS = 8
-MOST_MB = 1.42  # what a map and a card add stays below 1.5
-FINAL = "final.onnx"
+EPOCHS = 6
+FINAL, LIMIT_PHOTOS = "final.onnx", 40
 GENERATED = 480
 METU_MOST = {"train": 180, "validation": 50, "test": 60}  # of each class
 CRACK, BACKGROUND = (DEFAULT_CLASSES.named(name).id for name in ("crack", "background"))
@@ -103,11 +107,11 @@ STYLES = (
     ),
 )
 
-# Keep ratios that make files of at most 1.5 MB; the unpruned network is measured beside them.
-KEEPS = {
-    "crack-vgg16": ("vgg16", (0.1, 0.15)),
-    "crack-alexnet": ("alexnet-bn", (0.1, 0.2, 0.3)),
-    "crack-efficientnet-lite0": ("efficientnet-lite0", (0.1, 0.2, 0.3)),
+# Keep ratios make files of at most 1.5 MB. AlexNet is trained before: see `train_alexnet`.
+RECIPES = {
+    "crack-vgg16": Recipe("vgg16", 0.15, scored=80, epochs=3),
+    "crack-alexnet": Recipe("alexnet-bn", 0.3, scored=200, epochs=12),
+    "crack-efficientnet-lite0": Recipe("efficientnet-lite0", 0.25, scored=200, epochs=3),
 }
 
 
@@ -115,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("metu", type=Path)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--only", default=",".join(KEEPS))
+    parser.add_argument("--only", default=",".join(RECIPES))
     options = parser.parse_args()
     if not (options.work / "project" / "split.csv").is_file():
         make_project(options.metu, options.work / "project")
@@ -123,47 +127,42 @@ def main() -> None:
         make_small(options.work / "project", options.work / "small")
     for name in options.only.split(","):
         start = time.monotonic()
-        result = build(name, options.work)
-        chosen = result.chosen
-        print(
-            f"{name}: keep {chosen['keep_ratio']:g}, {chosen['params']:,.0f} parameters, "
-            f"{chosen['latency_ratio']:.1f} times faster, balanced accuracy on validation "
-            f"{chosen['val_balanced_accuracy']:.3f}; {result.map}; "
-            f"{time.monotonic() - start:.0f} s",
-            flush=True,
-        )
+        build(name, options.work)
+        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
 
 
-def build(name: str, work: Path) -> SweepResult:
-    """One model's run; what an earlier start finished is not redone."""
-    backbone, keeps = KEEPS[name]
-    project = Project.open(work / "small")
-    settings = SweepSettings(
-        backbone=backbone, keep_ratios=keeps, tile=TILE, tiles_per_photo=TILES_PER_PHOTO
-    )
+def build(name: str, work: Path) -> None:
+    """One model; what an earlier start finished is not redone."""
+    recipe, out = RECIPES[name], work / name
+    whole, small = (open_material(work / folder, TILE) for folder in ("project", "small"))
     if name == "crack-alexnet":
-        trained = train_alexnet(Project.open(work / "project"), settings, work)
-        settings = replace(settings, backbone=str(trained))
-    # What no file of at most 1.5 MB can hold is measured and not chosen.
-    small = DecisionSettings(constraints=Constraints(max_size_mb=MOST_MB))
-    result = run_sweep(project, work / name, settings, small, progress=_progress)
-    finish(work / name, choose_limits(work / name / "selected" / "model.onnx", project, settings))
-    return result
+        recipe = replace(recipe, backbone=str(train_alexnet(whole, work)))
+    cut_network(recipe, small, out, _progress)
+    export_network(name, recipe, whole, out, _progress)
+    if not (out / FINAL).is_file():
+        finish(whole, out)
 
 
-def finish(run: Path, limits: dict[str, float]) -> None:
-    """``final.onnx``: the chosen network with the thresholds that ship."""
-    with atomic_path(run / FINAL) as temporary:
-        shutil.copyfile(run / "selected" / "model.onnx", temporary)
+def finish(material: Material, out: Path) -> None:
+    """``final.onnx``: the network with the thresholds that ship; ``final.json``: how it does."""
+    clean = material.crops("validation", only="metu/background")
+    photos = material.crops("validation", LIMIT_PHOTOS)
+    tiles, _ = material.tiles("validation", stride=TILE, per_photo=3)
+    limits = choose_limits(out / "model.onnx", clean, photos, tiles)
+    with atomic_path(out / FINAL) as temporary:
+        shutil.copyfile(out / "model.onnx", temporary)
         write_metadata(temporary, read_metadata(temporary) | {"thresholds": limits})
+        quality = own_quality(material, Model(temporary).probabilities, limits["tile"])
+    write_json(out / "final.json", read_json(out / "model.json") | {"tiles": quality})
+    print(limits, {k: v["balanced_accuracy"] for k, v in quality.items()}, flush=True)
 
 
-def train_alexnet(project: Project, settings: SweepSettings, work: Path) -> Path:
-    """From scratch, on more of the project's tiles than a head needs."""
+def train_alexnet(material: Material, work: Path) -> Path:
+    """From scratch, on class folders of tiles."""
     tiles, out = work / "alexnet-tiles", work / "alexnet-bn"
-    settings = replace(settings, tiles_per_photo=SCRATCH_TILES_PER_PHOTO)
+    settings = SweepSettings(tile=TILE, tiles_per_photo=4)
     if not (tiles / "tiles.csv").is_file():
-        cut(project, gather_evidence(project, settings), settings, tiles)
+        cut(material.project, material.evidence, settings, tiles)
     if not (out / "backbone.json").is_file():
         report = train_backbone(
             "alexnet-bn", tiles, out, ScratchSettings(size=TILE, epochs=EPOCHS), progress=_progress
@@ -319,7 +318,7 @@ def _write(out: Path, name: str, photo: np.ndarray, mask: np.ndarray) -> None:
 
 
 def _progress(stage: str, done: int, total: int) -> None:
-    if done == total:
+    if done == total and total > 1 and stage != "score filters":  # that one ends at every photo
         print(f"  {time.strftime('%H:%M:%S')} {stage} {total}", flush=True)
 
 

@@ -4,9 +4,10 @@
                                       [--out FILE.json] [--overlays FOLDER]
 
 METU: test groups, whole images of 227×227; an image counts as crack if one of its overlapping tiles
-reaches the model's tile threshold. CFD and Crack500: all photos (no model of ours trains on them);
-tiles side by side, crack from 1 % of crack pixels on, clean without any, the rest left out; and the
-map of each whole photo, merged from tiles that overlap by half, at the model's own thresholds.
+reaches the model's tile threshold; beside it, on how many the map marks anything. CFD and Crack500:
+all photos (no model of ours trains on them); tiles side by side, crack from 1 % of crack pixels on,
+clean without any, the rest left out; and the map of each whole photo, merged from tiles that
+overlap by half, at the model's own thresholds.
 Intervals are 95 %, by photograph.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from PIL import Image
+from scipy import ndimage
 
 from finicky.data.crops import Crop
 from finicky.data.splits import read_split_csv
@@ -53,6 +55,7 @@ class Model:
         limits = self.note["thresholds"]
         self.tile_threshold = float(limits["tile"])
         self.limits = MapThresholds(limits["map_high"], limits["map_low"])
+        self.least_area = float(limits.get("min_area_px", 0))
 
     def probabilities(self, tiles: np.ndarray) -> np.ndarray:
         found = [
@@ -66,6 +69,14 @@ class Model:
             return [self.session.run(["map"], {"tiles": tiles})[0]]
 
         return photo_maps(photo, run, size=self.size)[0]
+
+    def marked(self, photo: np.ndarray) -> np.ndarray:
+        """``(H, W)`` bool: the map's regions that count."""
+        found = binary(self.map(photo), self.limits)
+        regions, count = ndimage.label(found, np.ones((3, 3)))
+        area = np.bincount(regions.reshape(-1), minlength=count + 1)
+        area[0] = 0
+        return np.asarray(found & (area >= self.least_area)[regions])
 
     def tiles(self, photo: np.ndarray, stride: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
         places = tile_origins(photo.shape[1], photo.shape[0], self.size, stride)
@@ -100,15 +111,23 @@ def main() -> None:
 def check_metu(model: Model, folder: Path) -> dict[str, Any]:
     """Images of test groups: the highest of the overlapping tiles' probabilities."""
     listed = read_split_csv(folder / "split.csv")
-    labels, scores, groups = [], [], []
+    labels, scores, groups, marked = [], [], [], []
     for path in sorted([*folder.glob("crack/*.jpg"), *folder.glob("background/*.jpg")]):
         split, group = listed[path.relative_to(folder).as_posix()]
         if split == "test":
-            tiles, _ = model.tiles(read_image(path), model.size // 2)
+            photo = read_image(path)
+            tiles, _ = model.tiles(photo, model.size // 2)
             labels.append(int(path.parent.name == "crack"))
             scores.append(float(model.probabilities(tiles).max()))
             groups.append(group)
-    return _classified(model, labels, scores, groups)
+            marked.append(bool(model.marked(photo).any()))
+    share = {
+        name: float(
+            np.mean([m for m, label in zip(marked, labels, strict=True) if label == wanted])
+        )
+        for name, wanted in (("marked_crack", 1), ("marked_background", 0))
+    }
+    return _classified(model, labels, scores, groups) | share
 
 
 def check_photos(model: Model, folder: Path, overlays: Path | None) -> dict[str, Any]:
@@ -127,7 +146,7 @@ def check_photos(model: Model, folder: Path, overlays: Path | None) -> dict[str,
                 labels.append(int(share > 0))
                 scores.append(float(p))
                 groups.append(crop.group)
-        found = binary(model.map(crop.photo), model.limits)
+        found = model.marked(crop.photo)
         curves.append(pixel_curve(found.astype(float), crop.mask))
         if overlays and len(curves) % 12 == 1:
             _draw(overlays / f"{folder.name}-{Path(crop.key).stem}.jpg", crop, found)
