@@ -242,7 +242,7 @@ def _training(facts: RunFacts) -> str:
     masks = ", with the masks as a second teacher" if told["masks"] else ""
     return (
         f"{kind}: {w.plural(told['epochs'], 'epoch')} in {told['seconds']:.0f} s{masks}; kept was "
-        f"epoch {told['best_epoch']}, the best on validation"
+        f"epoch {told['best_epoch']}, by validation"
     )
 
 

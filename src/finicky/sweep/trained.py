@@ -23,7 +23,6 @@ MASK_HEAD = "mask_head.safetensors"
 MOST_TILES = 4000
 # Looked at after every epoch.
 MOST_VALIDATION = 600
-SCRATCH_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,6 @@ def train_after_cut(
     settings = FinetuneSettings(time_s=time_s, seed=seed, fresh=fresh)
     if fresh:
         # Nothing of the old weights is left that would expect another input.
-        settings = replace(settings, rate=SCRATCH_RATE)
         backbone = replace(backbone, preprocessing=IMAGENET_RGB)
     checkpoint = checkpoint_of(here)
     found = finetune(

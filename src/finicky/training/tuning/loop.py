@@ -2,8 +2,9 @@
 
 A pruned network starts with the logistic head that its frozen features allow; training goes on from
 there, with the masks as a second teacher where there are masks (`MaskLoss`) and the unpruned
-network as a third where it is given (`Soft`). The epoch that is kept is the one that does best on
-validation, the start included: a network never leaves worse on validation than it came.
+network as a third where it is given (`Soft`). Validation chooses the epoch that is kept, the start
+included: the last one that cannot be told from the best. A network never leaves measurably worse on
+validation than it came.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Trained:
         backbone: Frozen, in eval mode, on the CPU.
         head: For features of the kind that was asked for.
         pixel_head: What the auxiliary loss has learnt; ``None`` without it.
-        best_epoch: The one that is kept; 0: the start.
+        best_epoch: The one that is kept, the last within one standard error of the least score; 0:
+            the start.
         validation: Balanced Brier score of every epoch, lower is better, the start first.
         stopped: ``epochs``, ``patience`` or ``time``.
         seconds: That training took, earlier starts included.

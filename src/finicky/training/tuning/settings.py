@@ -31,7 +31,7 @@ class FinetuneSettings:
     time_s: float | None = None
     batch: int = 32
     least_steps: int = 20
-    rate: float = 0.003
+    rate: float = 0.01
     patience: int = 12
     mask_weight: float = 1.0
     soft_weight: float = 0.5
