@@ -21,7 +21,7 @@ FLOORS = (
     ("files", "classes", "progress", "tiling", "images", "spool", "patterns", "web"),
     ("masks", "timing", "locks"),
     ("project", "edge"),
-    ("data",),
+    ("data", "service"),
     ("backbones", "doctor"),
     ("pruning",),
     ("importance",),

@@ -6,10 +6,16 @@ the edge install needs none of what training needs.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from finicky._version import __version__
+
+# ONNX Runtime (1.32 does, on Linux too) reports its use to its makers and writes an
+# identity to the temporary folder unless this is set when it is loaded. Nothing of ours may leave
+# the machine unasked; whoever wants to report sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from finicky.backbones import Backbone, load_backbone

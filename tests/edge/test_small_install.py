@@ -45,6 +45,7 @@ CALLS = {
     "export": ["nothing", "--out", "bundle"],
     "predict": ["crack-vgg16", "project/photos", "--out", "found"],
     "bench": ["crack-vgg16", "--seconds", "0.1"],
+    "serve": ["crack-vgg16", "--no-browser"],
     "features": ["vgg16", "--tiles", "project", "--out", "features.npz"],
     "train": ["nothing", "--out", "head"],
     "test": ["nothing", "--head", "nothing"],

@@ -22,6 +22,7 @@ from finicky.cli import (
     projects,
     pruning,
     runs,
+    serve,
     stages,
     surfaces,
 )
@@ -48,6 +49,7 @@ for group in (
     export,
     predict,
     bench,
+    serve,
     stages,
     backbones,
     backbone_show,

@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from finicky.edge.bundle import Bundle
 from finicky.edge.drawing import write_found_mask, write_heat, write_overlay
 from finicky.edge.geojson import write_geojson
-from finicky.edge.inspect import Inspected, InspectSettings, Rule, inspect_photo
+from finicky.edge.inspect import InspectSettings, Rule, inspect_photo
 from finicky.edge.photos import opened_photo
 from finicky.edge.results import GEOJSON, HEAT, MASKS, OVERLAYS, Record, ResultFolder, TableStyle
+from finicky.edge.rows import defect_row, summary_row
 from finicky.edge.sources import Source
 from finicky.errors import ImageError, UsageError
 from finicky.images import MAX_PIXELS, image_size
@@ -80,7 +80,7 @@ class Worker:
         self.threads = settings.threads or available_cores()
         self.stop = threading.Event()
         self.tiles = ThreadPoolExecutor(self.threads, "tiles")
-        self.room = _Room(_PIXELS_AT_ONCE)
+        self.room = Room(_PIXELS_AT_ONCE)
         bundle.session(1)  # made before threads could make it twice
 
     def is_done(self, source: Source, earlier: Record | None) -> bool:
@@ -128,40 +128,12 @@ class Worker:
             "status": "ok",
             "bytes": size,
             "mtime_ns": changed,
-            "row": self._row(source.key, found, time.monotonic() - began),
-            "defects": [self._defect(source.key, found, k) for k in range(len(found.regions))],
+            "row": summary_row(source.key, found, time.monotonic() - began),
+            "defects": [
+                defect_row(source.key, found, k, self.bundle.target, self.settings.mm_per_px)
+                for k in range(len(found.regions))
+            ],
         }
-
-    def _row(self, key: str, found: Inspected, seconds: float) -> list[Any]:
-        place, regions = found.place, found.regions
-        area = sum(region.area_px for region in regions)
-        percent = round(100 * area / (place.width * place.height), 4)
-        most = round(float(found.scores.max()), 4)
-        size = (place.width, place.height, place.tiles, round(seconds, 3))
-        return [key, *size, len(regions), area, percent, most, "ok", ""]
-
-    def _defect(self, key: str, found: Inspected, k: int) -> list[Any]:
-        region, scale = found.regions[k], self.settings.mm_per_px
-        length, width = region.length_px, region.mean_width_px
-        return [
-            key,
-            k + 1,
-            self.bundle.target.name,
-            round(region.score_mean, 4),
-            round(region.score_max, 4),
-            region.x,
-            region.y,
-            region.width,
-            region.height,
-            region.area_px,
-            round(length, 1),
-            round(width, 1),
-            None if scale is None else round(length * scale, 2),
-            None if scale is None else round(width * scale, 3),
-            None,
-            None,
-            round(region.orientation_deg, 1),
-        ]
 
     def _bad(self, source: Source, status: str, reason: str) -> Record:
         row = [source.key, *[None] * 8, status, reason]
@@ -171,7 +143,7 @@ class Worker:
         return {kind: self.folder.path(kind, key, _SUFFIX[kind]) for kind in self.settings.outputs}
 
 
-class _Room:
+class Room:
     """Lets threads decode photos beside each other as long as together they are not too large."""
 
     def __init__(self, pixels: int) -> None:

@@ -1,0 +1,45 @@
+"""What was found on a photo as rows of the two tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from finicky.edge.bundle import Target
+from finicky.edge.inspect import Inspected
+
+
+def summary_row(key: str, found: Inspected, seconds: float) -> list[Any]:
+    """A row of ``summary.csv``."""
+    place, regions = found.place, found.regions
+    area = sum(region.area_px for region in regions)
+    percent = round(100 * area / (place.width * place.height), 4)
+    most = round(float(found.scores.max()), 4)
+    size = (place.width, place.height, place.tiles, round(seconds, 3))
+    return [key, *size, len(regions), area, percent, most, "ok", ""]
+
+
+def defect_row(
+    key: str, found: Inspected, k: int, target: Target, mm_per_px: float | None
+) -> list[Any]:
+    """The row of region ``k`` in ``defects.csv``; ``None`` where nothing is known."""
+    region = found.regions[k]
+    length, width = region.length_px, region.mean_width_px
+    return [
+        key,
+        k + 1,
+        target.name,
+        round(region.score_mean, 4),
+        round(region.score_max, 4),
+        region.x,
+        region.y,
+        region.width,
+        region.height,
+        region.area_px,
+        round(length, 1),
+        round(width, 1),
+        None if mm_per_px is None else round(length * mm_per_px, 2),
+        None if mm_per_px is None else round(width * mm_per_px, 3),
+        None,
+        None,
+        round(region.orientation_deg, 1),
+    ]

@@ -1,0 +1,167 @@
+"""What the page and programs may ask for. Results are named by id, files by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from finicky.errors import FinickyError, UsageError
+from finicky.service.inspector import BusyError, Inspector, TookTooLongError
+from finicky.service.static import asset
+from finicky.web.guard import OPEN_PATH, Keys, cookie_name
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Everything the routes work with."""
+
+    inspector: Inspector
+    keys: Keys
+    port: int
+
+
+Work = Callable[[Counter, Request], Awaitable[Response]]
+
+
+class TooLargeError(UsageError):
+    """More bytes than one request may hold."""
+
+
+class TooSlowError(UsageError):
+    """A photo did not arrive in time."""
+
+
+# The first kind that fits decides.
+_STATUS: tuple[tuple[type[FinickyError], int], ...] = (
+    (BusyError, 503),
+    (TookTooLongError, 503),
+    (TooLargeError, 413),
+    (TooSlowError, 408),
+    (UsageError, 400),
+)
+
+
+def make_routes(counter: Counter) -> list[Route]:
+    """All routes; each one is guarded by `finicky.web.guard.Guard`."""
+
+    def route(path: str, work: Work, method: str = "GET") -> Route:
+        return Route(path, _told(counter, work), methods=[method])
+
+    return [
+        route(OPEN_PATH, _open),
+        route("/", _index),
+        route("/static/{name}", _static),
+        route("/api/model", _model),
+        route("/api/photos", _inspect, "POST"),
+        route("/api/results/{result}/{kind}", _result),
+    ]
+
+
+def _told(counter: Counter, work: Work) -> Callable[[Request], Awaitable[Response]]:
+    """The work with what it needs; every error of ours becomes JSON of one line."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await work(counter, request)
+        except FinickyError as error:
+            status = next((code for kind, code in _STATUS if isinstance(error, kind)), 422)
+            return JSONResponse({"error": " ".join(str(error).split())}, status)
+        except OSError as error:
+            return JSONResponse({"error": f"no room for the photo: {error.strerror}"}, 507)
+        except MemoryError:
+            return JSONResponse({"error": "there is not enough memory for the photo"}, 507)
+        except ClientDisconnect:
+            return Response(status_code=400)
+
+    return answer
+
+
+async def _open(counter: Counter, request: Request) -> Response:
+    cookie = counter.keys.redeem(request.query_params.get("token", ""))
+    if cookie is None:
+        text = "This link was used before or is wrong. Run finicky serve again for new ones."
+        return PlainTextResponse(text, 401)
+    response = RedirectResponse("/", 303)
+    name = cookie_name(counter.port)
+    response.set_cookie(name, cookie, httponly=True, samesite="strict", path="/")
+    return response
+
+
+async def _index(counter: Counter, request: Request) -> Response:
+    del counter, request
+    return _asset("index.html")
+
+
+async def _static(counter: Counter, request: Request) -> Response:
+    del counter
+    return _asset(request.path_params["name"])
+
+
+def _asset(name: str) -> Response:
+    found = asset(name)
+    if found is None:
+        return PlainTextResponse("Not found.", 404)
+    return Response(found.content, media_type=found.media_type)
+
+
+async def _model(counter: Counter, request: Request) -> Response:
+    del request
+    return JSONResponse(counter.inspector.about())
+
+
+async def _inspect(counter: Counter, request: Request) -> Response:
+    inspector = counter.inspector
+    _refuse_length(request, inspector.limits.max_bytes)
+    with inspector.turn() as path:
+        try:
+            async with asyncio.timeout(inspector.limits.upload_s):
+                await _receive(request, path, inspector.limits.max_bytes)
+        except TimeoutError as error:
+            raise TooSlowError(
+                f"the photo did not arrive within {inspector.limits.upload_s:g} s"
+            ) from error
+        return JSONResponse(await run_in_threadpool(inspector.inspect, path))
+
+
+def _refuse_length(request: Request, limit: int) -> None:
+    """Before a byte is read; what says nothing of its length is counted as it comes."""
+    told = request.headers.get("content-length", "0")
+    if told.isdecimal() and int(told) > limit:
+        raise _too_large(limit)
+
+
+async def _receive(request: Request, path: Path, limit: int) -> None:
+    size = 0
+    with path.open("wb") as stream:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            await run_in_threadpool(stream.write, part)
+    if not size:
+        raise UsageError("no photo came: send its bytes as the body of the request")
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"the file is larger than {limit / 1e6:g} MB: save it as JPEG, or cut it")
+
+
+async def _result(counter: Counter, request: Request) -> Response:
+    place = request.path_params
+    found = await run_in_threadpool(counter.inspector.result, place["result"], place["kind"])
+    if found is None:
+        return JSONResponse({"error": "no such result: older ones are deleted"}, 404)
+    content, file, media_type = found
+    shown = "inline" if media_type.startswith("image/") else "attachment"
+    headers = {
+        "content-disposition": f'{shown}; filename="{file}"',
+        "cache-control": "private, max-age=3600",
+    }
+    return Response(content, media_type=media_type, headers=headers)

@@ -1,0 +1,80 @@
+"""The page of `finicky serve` in a real Chromium: drop, look, keyboard, accents, a phone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from service_helpers import Live, png, wall
+
+CHROMIUM = next(
+    (p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()), None
+)
+NAME = "Most Świętokrzyski <b>filar</b>.png"
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Iterator[Any]:
+    """The page on a laptop's screen, opened by its link."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium in /usr/bin: apt-get install chromium")
+    live = Live(tmp_path)
+    with warnings.catch_warnings(), playwright.sync_playwright() as started:
+        warnings.simplefilter("ignore")
+        browser = started.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        opened = browser.new_page(viewport={"width": 1366, "height": 768})
+        opened.goto(live.link())
+        yield opened
+        browser.close()
+    live.close()
+
+
+def drop(page: Any, name: str, content: bytes) -> None:
+    """As if a file were dragged from a file manager onto the page."""
+    transfer = page.evaluate_handle(
+        """([name, bytes]) => {
+          const made = new DataTransfer();
+          made.items.add(new File([new Uint8Array(bytes)], name));
+          return made;
+        }""",
+        [name, list(content)],
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def test_photos_are_dropped_seen_and_refused(page: Any) -> None:
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("dialog", lambda dialog: errors.append(dialog.message))
+    page.locator("#model", has_text="looks for crack").wait_for()
+    drop(page, NAME, png(wall()))
+    card = page.locator("article").first
+    card.locator(".verdict.found").wait_for()
+    assert card.locator("h2").inner_text() == NAME  # as text, not as markup
+    assert card.locator(".verdict").inner_text() == "1 region with crack"
+    assert "40 px" in card.locator("tbody tr").inner_text()
+    picture = page.locator("article .picture img")
+    page.wait_for_timeout(300)
+    assert picture.evaluate("img => [img.naturalWidth, img.naturalHeight]") == [100, 70]
+    drop(page, "zły.jpg", b"no photo")
+    page.locator(".verdict.failed").wait_for()
+    assert "cannot be used" in page.locator(".verdict.failed").inner_text()
+    # By keyboard: the other views of the older photo.
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("2")
+    assert picture.get_attribute("src").endswith("/map")
+    page.keyboard.press("?")
+    assert page.locator("#help").is_visible()
+    with page.expect_file_chooser():
+        page.keyboard.press("o")
+    for width, height in ((1366, 768), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
+    assert errors == []
