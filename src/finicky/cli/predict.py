@@ -56,7 +56,12 @@ def predict(
         str, typer.Option(help="How overlapping tiles are weighted: gaussian or constant.")
     ] = "gaussian",
     scale: Annotated[
-        float | None, typer.Option(help="Millimetres per px, for lengths and widths in mm.")
+        str | None,
+        typer.Option(
+            "--scale",
+            "--mm-per-px",
+            help="Millimetres per px, or dpi: as scans say. Default: a GeoTIFF's own.",
+        ),
     ] = None,
     overlays: Annotated[
         bool, typer.Option("--overlays/--no-overlays", help="Write overlay pictures.")
@@ -114,7 +119,8 @@ def predict(
         ),
         recursive=recursive,
         outputs=tuple(name for name, on in wanted.items() if on),
-        mm_per_px=scale,
+        mm_per_px=_scale(scale),
+        dpi_is_scale=scale == "dpi",
         max_pixels=round(max_pixels * 1e6),
         threads=threads,
         table=TableStyle(separator, excel),
@@ -160,6 +166,17 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _scale(given: str | None) -> float | None:
+    from finicky.errors import UsageError
+
+    if given is None or given == "dpi":
+        return None
+    try:
+        return float(given)
+    except ValueError as error:
+        raise UsageError(f"--scale must be millimetres per px or dpi, got {given!r}") from error
 
 
 def _thresholds(given: list[str], target: str) -> tuple[float | None, float | None]:

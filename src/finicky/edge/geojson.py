@@ -1,7 +1,9 @@
-"""Regions as GeoJSON: in pixels, with y down, because a photo alone has no place on the map."""
+"""Regions as GeoJSON: on the map where the file says where it lies, else in pixels, y down."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,24 @@ import numpy as np
 from finicky.edge.bundle import Bundle
 from finicky.edge.inspect import Inspected
 from finicky.edge.outlines import outlines
-from finicky.files import write_json
+from finicky.edge.places import WGS84, Georeference
+from finicky.files import atomic_path, write_json
 
 
-def write_geojson(path: Path, key: str, sha256: str, found: Inspected, bundle: Bundle) -> None:
-    """One feature a region. The member ``coordinates`` says that they are pixels."""
+def write_geojson(
+    path: Path,
+    key: str,
+    sha256: str,
+    found: Inspected,
+    bundle: Bundle,
+    grid: Georeference | None = None,
+) -> None:
+    """One feature a region.
+
+    Without a grid, the member ``coordinates`` says that they are pixels. With one, they are those
+    of the file's system: longitude and latitude for WGS 84, as RFC 7946 has it; for any other the
+    member ``crs`` names it, as GeoJSON had it before and GIS programs read it.
+    """
     y, x = found.place.edges()
     features: list[dict[str, Any]] = []
     for region in found.regions:
@@ -23,8 +38,11 @@ def write_geojson(path: Path, key: str, sha256: str, found: Inspected, bundle: B
         right = int(np.searchsorted(x, region.x + region.width))
         inside = found.labels[top:bottom, left:right] == region.label
         polygons = [
-            [[[int(x[left + c]), int(y[top + r])] for c, r in ring] for ring in polygon]
-            for polygon in outlines(inside)
+            [
+                _placed([(int(x[left + c]), int(y[top + r])) for c, r in ring], grid)
+                for ring in rings
+            ]
+            for rings in outlines(inside)
         ]
         features.append(
             {
@@ -44,7 +62,52 @@ def write_geojson(path: Path, key: str, sha256: str, found: Inspected, bundle: B
                 },
             }
         )
-    write_json(
-        path,
-        {"type": "FeatureCollection", "coordinates": "pixel-topleft", "features": features},
-    )
+    write_json(path, {"type": "FeatureCollection", **_system(grid), "features": features})
+
+
+def write_points(path: Path, points: Iterable[tuple[float, float, Mapping[str, Any]]]) -> bool:
+    """Places of photos in WGS 84 as points, one by one; without any, no file is left there.
+
+    Args:
+        path: The file.
+        points: Latitude, longitude and properties of each.
+
+    Returns:
+        Whether there was any.
+    """
+    count = 0
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as stream,
+    ):
+        stream.write('{"type": "FeatureCollection", "features": [')
+        for north, east, properties in points:
+            point = {"type": "Point", "coordinates": [round(east, 8), round(north, 8)]}
+            feature = {"type": "Feature", "geometry": point, "properties": properties}
+            stream.write(("," if count else "") + "\n" + json.dumps(feature, ensure_ascii=True))
+            count += 1
+        stream.write("\n]}\n")
+    if not count:
+        path.unlink()
+    return count > 0
+
+
+def _placed(ring: list[tuple[int, int]], grid: Georeference | None) -> list[list[float]]:
+    """A ring in pixels, or on the map, where outer rings run counter-clockwise (RFC 7946)."""
+    if grid is None:
+        return [list(corner) for corner in ring]
+    # Hundredths of a millimetre, for degrees as for metres.
+    digits = 10 if grid.metres is None else 5
+    placed = [[round(value, digits) for value in grid.point(*corner)] for corner in ring]
+    return placed if grid.mirrored else placed[::-1]
+
+
+def _system(grid: Georeference | None) -> dict[str, Any]:
+    if grid is None:
+        return {"coordinates": "pixel-topleft"}
+    if grid.epsg == WGS84:
+        return {}
+    if grid.epsg is None:
+        return {"coordinates": "unknown-system-of-the-file"}
+    name = f"urn:ogc:def:crs:EPSG::{grid.epsg}"
+    return {"crs": {"type": "name", "properties": {"name": name}}}

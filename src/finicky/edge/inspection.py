@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from finicky.edge.bundle import Bundle, open_bundle
+from finicky.edge.geojson import write_points
 from finicky.edge.inspect import Rule, inspect_photo, rule_for
 from finicky.edge.page import write_page
-from finicky.edge.results import RUN, Record, ResultFolder
+from finicky.edge.results import POINTS, RUN, Record, ResultFolder
 from finicky.edge.sources import Source, find_photos
 from finicky.edge.worker import PredictSettings, Worker
 from finicky.errors import FinickyError
@@ -187,6 +188,7 @@ def _conditions(bundle: Bundle, rule: Rule, settings: PredictSettings) -> dict[s
         "rule": asdict(rule),
         "outputs": list(settings.outputs),
         "mm_per_px": settings.mm_per_px,
+        "dpi_is_scale": settings.dpi_is_scale,
         "max_pixels": settings.max_pixels,
         "table": asdict(settings.table),
     }
@@ -239,6 +241,7 @@ def _finish(
         "sha256": bundle.sha256,
     }
     write_page(folder, order, facts)
+    write_points(folder.root / POINTS, _points(folder, order))
     write_json(folder.root / RUN, run | {"finished": _now(), "counts": counts, "errors": errors})
     return PredictResult(
         folder.root,
@@ -249,6 +252,24 @@ def _finish(
         regions,
         time.monotonic() - began,
     )
+
+
+def _points(
+    folder: ResultFolder, order: list[str]
+) -> Iterator[tuple[float, float, Mapping[str, Any]]]:
+    for record in folder.records(order):
+        if record.get("at"):
+            row, defects = record["row"], record["defects"]
+            yield (
+                *record["at"],
+                {
+                    "file": record["key"].encode("utf-8", "backslashreplace").decode(),
+                    "regions": row[5],
+                    "area_pct": row[7],
+                    "max_score": row[8],
+                    "longest_px": max((entry[10] for entry in defects), default=0),
+                },
+            )
 
 
 def _now() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from finicky.edge.places import Location, read_location
 from finicky.images import (
     MAX_PIXELS,
     eight_bits,
@@ -28,7 +29,10 @@ class Photo:
     Attributes:
         width: In px.
         height: In px.
+        location: What the file says of its place and scale.
     """
+
+    location = Location()
 
     def __init__(self, rgb: np.ndarray) -> None:
         self.height, self.width = rgb.shape[:2]
@@ -39,7 +43,15 @@ class Photo:
     @classmethod
     def decoded(cls, image: Image.Image) -> Photo:
         """Of a Pillow image; decodes all of it."""
+        early = read_location(image) if image.format == "TIFF" else None
         image.load()
+        location = read_location(image) if early is None else early
+        photo = cls._of(image)
+        photo.location = location
+        return photo
+
+    @classmethod
+    def _of(cls, image: Image.Image) -> Photo:
         if image.mode.startswith("I") or image.mode == "F":
             grey = np.ascontiguousarray(upright(image, eight_bits(image)))
             return cls(np.broadcast_to(grey[..., None], (*grey.shape, 3)))

@@ -6,6 +6,7 @@ from typing import Any
 
 from finicky.edge.bundle import Target
 from finicky.edge.inspect import Inspected
+from finicky.edge.places import Georeference
 
 
 def summary_row(key: str, found: Inspected, seconds: float) -> list[Any]:
@@ -19,11 +20,18 @@ def summary_row(key: str, found: Inspected, seconds: float) -> list[Any]:
 
 
 def defect_row(
-    key: str, found: Inspected, k: int, target: Target, mm_per_px: float | None
+    key: str,
+    found: Inspected,
+    k: int,
+    target: Target,
+    mm_per_px: float | None,
+    grid: Georeference | None = None,
 ) -> list[Any]:
     """The row of region ``k`` in ``defects.csv``; ``None`` where nothing is known."""
     region = found.regions[k]
     length, width = region.length_px, region.mean_width_px
+    x, y = region.x + region.width / 2, region.y + region.height / 2
+    north, east = (grid.latitude_longitude(x, y) if grid else None) or (None, None)
     return [
         key,
         k + 1,
@@ -39,7 +47,7 @@ def defect_row(
         round(width, 1),
         None if mm_per_px is None else round(length * mm_per_px, 2),
         None if mm_per_px is None else round(width * mm_per_px, 3),
-        None,
-        None,
+        None if north is None else round(north, 8),
+        None if east is None else round(east, 8),
         round(region.orientation_deg, 1),
     ]

@@ -38,7 +38,9 @@ class PredictSettings:
         inspect: What the result of a photo depends on.
         recursive: Look into folders below folders.
         outputs: Which files each photo gets, of overlays, masks, geojson and heat.
-        mm_per_px: Scale of the photos; ``None``: lengths in mm stay empty.
+        mm_per_px: Scale of the photos; ``None``: that of GeoTIFFs, mm of others stay empty.
+        dpi_is_scale: Take the resolution of files without a scale for it: right for scans, and
+            left alone for photos of cameras.
         max_pixels: Largest photo that is decoded.
         threads: Cores to use; 0: all.
         table: How CSV is written.
@@ -50,6 +52,7 @@ class PredictSettings:
     recursive: bool = True
     outputs: tuple[str, ...] = ("overlays", "masks", "geojson")
     mm_per_px: float | None = None
+    dpi_is_scale: bool = False
     max_pixels: int = MAX_PIXELS
     threads: int = 0
     table: TableStyle = field(default_factory=TableStyle)
@@ -113,7 +116,7 @@ class Worker:
             found = inspect_photo(
                 self.bundle, photo, self.rule, pool=self.tiles, stopped=self.stop.is_set
             )
-            files = self._files(source.key)
+            at, files = photo.location, self._files(source.key)
             if OVERLAYS in files:
                 write_overlay(files[OVERLAYS], photo, found, self.bundle.target)
         if MASKS in files:
@@ -122,15 +125,19 @@ class Worker:
             write_heat(files[HEAT], found)
         if GEOJSON in files:
             digest = _sha256(source.path)
-            write_geojson(files[GEOJSON], source.key, digest, found, self.bundle)
+            write_geojson(files[GEOJSON], source.key, digest, found, self.bundle, at.grid)
+        given, dpi = self.settings.mm_per_px, self.settings.dpi_is_scale
+        size_px = (found.place.width, found.place.height)
+        scale = at.mm_per_px(*size_px, given=given, dpi=dpi)
         return {
             "key": source.key,
             "status": "ok",
+            "at": at.middle(*size_px),
             "bytes": size,
             "mtime_ns": changed,
             "row": summary_row(source.key, found, time.monotonic() - began),
             "defects": [
-                defect_row(source.key, found, k, self.bundle.target, self.settings.mm_per_px)
+                defect_row(source.key, found, k, self.bundle.target, scale, at.grid)
                 for k in range(len(found.regions))
             ],
         }

@@ -136,7 +136,7 @@ class Inspector:
         """
         began = time.monotonic()
         try:
-            found, files = self._worked(path, began)
+            found, rows, files = self._worked(path, began)
         except ImageError as error:
             text = str(error).replace(f"cannot read {printable(path)}: ", "", 1)
             text = text.replace(", or take it out of the folder", "")
@@ -147,7 +147,7 @@ class Inspector:
                 "smaller photos"
             ) from error
         name = self._keep(files)
-        return {"id": name, **self._value(found, time.monotonic() - began)}
+        return {"id": name, **self._value(found, rows, time.monotonic() - began)}
 
     def result(self, name: str, kind: str) -> tuple[bytes, str, str] | None:
         """Content, file name and media type of a result; ``None`` for what is not there."""
@@ -178,7 +178,7 @@ class Inspector:
             "max_bytes": self.limits.max_bytes,
         }
 
-    def _worked(self, path: Path, began: float) -> tuple[Inspected, Path]:
+    def _worked(self, path: Path, began: float) -> tuple[Inspected, list[list[Any]], Path]:
         limit = self.limits.max_pixels
         width, height = image_size(path, max_pixels=limit)
 
@@ -190,27 +190,28 @@ class Inspector:
             found = inspect_photo(self.bundle, photo, self.rule, pool=self._tiles, stopped=stopped)
             files = Path(tempfile.mkdtemp(prefix="result-", dir=self._folder))
             write_overlay(files / KINDS["overlay"][0], photo, found, self.bundle.target)
+            at = photo.location
         write_found_mask(files / KINDS["mask"][0], found, self.bundle.target)
         write_heat(files / KINDS["map"][0], found)
         write_geojson(files / KINDS["outlines"][0], "photo", sha256_file(path), found, self.bundle)
-        self._write_table(files / KINDS["table"][0], found)
-        return found, files
+        scale = at.mm_per_px(width, height, given=self.mm_per_px, dpi=False)
+        rows = [
+            defect_row("photo", found, k, self.bundle.target, scale, at.grid)
+            for k in range(len(found.regions))
+        ]
+        self._write_table(files / KINDS["table"][0], rows)
+        return found, rows, files
 
-    def _write_table(self, path: Path, found: Inspected) -> None:
+    def _write_table(self, path: Path, rows: list[list[Any]]) -> None:
         with path.open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, lineterminator="\n")
             table.writerow(DEFECT_COLUMNS)
-            for k in range(len(found.regions)):
-                row = defect_row("photo", found, k, self.bundle.target, self.mm_per_px)
+            for row in rows:
                 table.writerow("" if value is None else value for value in row)
 
-    def _value(self, found: Inspected, seconds: float) -> dict[str, Any]:
+    def _value(self, found: Inspected, rows: list[list[Any]], seconds: float) -> dict[str, Any]:
         place, regions = found.place, found.regions
         area = sum(region.area_px for region in regions)
-        rows = [
-            defect_row("photo", found, k, self.bundle.target, self.mm_per_px)
-            for k in range(min(len(regions), _MOST_LISTED))
-        ]
         return {
             "width": place.width,
             "height": place.height,
@@ -223,7 +224,9 @@ class Inspector:
             "area_px": area,
             "area_pct": round(100 * area / (place.width * place.height), 4),
             "length_px": round(sum(region.length_px for region in regions), 1),
-            "defects": [dict(zip(DEFECT_COLUMNS[1:], row[1:], strict=True)) for row in rows],
+            "defects": [
+                dict(zip(DEFECT_COLUMNS[1:], row[1:], strict=True)) for row in rows[:_MOST_LISTED]
+            ],
             "files": {kind: file for kind, (file, _) in KINDS.items()},
         }
 
