@@ -29,9 +29,14 @@ def predict(
         typer.Argument(help="Bundle or run folder, .onnx file, or name of a ready-made model."),
     ],
     photos: Annotated[
-        list[str],
-        typer.Argument(help="Photos, folders, patterns in quotes, or @list.txt (a path a line)."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Photos, folders, patterns in quotes, @list.txt (a path a line), videos, camera:0."
+        ),
+    ] = None,
+    list_: Annotated[
+        Path | None, typer.Option("--list", help="File with a path a line, beside or for PHOTOS.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder to write; default: results/<model>-<date and time>."),
@@ -75,6 +80,10 @@ def predict(
         bool, typer.Option("--excel", help="CSV with the byte-order mark that Excel wants.")
     ] = False,
     separator: Annotated[str, typer.Option(help="Between CSV columns: , or ;.")] = ",",
+    every: Annotated[int, typer.Option(help="Of videos, look at each so many-th frame.")] = 30,
+    frames: Annotated[
+        int | None, typer.Option(help="Most frames of a video; default: all, of a camera 100.")
+    ] = None,
     max_pixels: Annotated[
         float, typer.Option(help="Largest photo that is read, in megapixels.")
     ] = 50,
@@ -93,7 +102,7 @@ def predict(
     Exit codes: 0 done; 1 failed; 2 misused; 3 done, but more than --max-bad of the photos, or all
     of them, could not be read (summary.csv names each with the reason).
     """
-    from finicky.edge import open_bundle
+    from finicky.edge import FrameSettings, open_bundle
     from finicky.edge.inspect import InspectSettings
     from finicky.edge.inspection import predict
     from finicky.edge.results import TableStyle
@@ -106,6 +115,9 @@ def predict(
         raise UsageError(f"--separator must be , or ;, got {separator!r}")
     if not 0 <= max_bad <= 1:
         raise UsageError(f"--max-bad must be in [0, 1], got {max_bad:g}")
+    given = [*(photos or []), *([f"@{list_}"] if list_ is not None else [])]
+    if not given:
+        raise UsageError("give photos, folders, patterns, videos or --list FILE")
     opened = open_bundle(bundle)
     high, low = _thresholds(conf or [], opened.target.name)
     wanted = {"overlays": overlays, "masks": masks, "geojson": geojson, "heat": heat}
@@ -122,6 +134,7 @@ def predict(
         mm_per_px=_scale(scale),
         dpi_is_scale=scale == "dpi",
         max_pixels=round(max_pixels * 1e6),
+        frames=FrameSettings(every=every, most=frames),
         threads=threads,
         table=TableStyle(separator, excel),
         resume=resume,
@@ -130,9 +143,7 @@ def predict(
     folder = out or Path("results", f"{opened.name}-{time.strftime('%Y%m%d-%H%M')}")
     try:
         with ConsoleProgress() as progress:
-            result = predict(
-                opened, photos, folder, settings, progress=progress, announce=_announce
-            )
+            result = predict(opened, given, folder, settings, progress=progress, announce=_announce)
     except KeyboardInterrupt:
         say(f"finished photos are in {folder}; go on: the same command, --out and --resume")
         raise

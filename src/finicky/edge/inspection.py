@@ -18,6 +18,7 @@ from finicky.edge.inspect import Rule, inspect_photo, rule_for
 from finicky.edge.page import write_page
 from finicky.edge.results import POINTS, RUN, Record, ResultFolder
 from finicky.edge.sources import Source, find_photos
+from finicky.edge.video import FRAMES, frames_of, is_video
 from finicky.edge.worker import PredictSettings, Worker
 from finicky.errors import FinickyError
 from finicky.files import write_json
@@ -97,7 +98,8 @@ def predict(
 
     Args:
         bundle: From `open_bundle`, or what that takes.
-        photos: A file, folder, pattern, ``@list.txt``, or several of them.
+        photos: A file, folder, pattern, ``@list.txt``, or several of them; with the extra
+            ``video`` also videos and cameras (``camera:0``), whose frames come to lie in ``out``.
         out: Folder of results; new, empty, or see ``resume`` and ``force``.
         settings: The rest.
         progress: Told of each photo.
@@ -112,11 +114,19 @@ def predict(
     rule = rule_for(opened, settings.inspect)
     root, began = Path(out), time.monotonic()
     given = [photos] if isinstance(photos, str | Path) else list(photos)
-    sources = find_photos(given, recursive=settings.recursive, leave_out=root)
-    order = [source.key for source in sources]
+    videos = [entry for entry in given if is_video(entry)]
+    others = [entry for entry in given if not is_video(entry)]
+    sources: list[Source] = []
+    if others or not videos:
+        sources = find_photos(others, recursive=settings.recursive, leave_out=root)
     folder = ResultFolder(root, opened.target.name, settings.table)
     folder.claim(_conditions(opened, rule, settings), resume=settings.resume, force=settings.force)
     run = _run(opened, rule, settings, given)
+    if videos:
+        write_json(root / RUN, run)  # so that frames alone can be gone on with
+        limit, frames = settings.max_pixels, root / FRAMES
+        sources += frames_of(videos, frames, settings.frames, max_pixels=limit, progress=progress)
+    order = [source.key for source in sources]
     done = folder.start(run, order)
     worker = Worker(opened, rule, settings, folder)
     todo = [source for source in sources if not worker.is_done(source, done.get(source.key))]
@@ -190,6 +200,7 @@ def _conditions(bundle: Bundle, rule: Rule, settings: PredictSettings) -> dict[s
         "mm_per_px": settings.mm_per_px,
         "dpi_is_scale": settings.dpi_is_scale,
         "max_pixels": settings.max_pixels,
+        "frames": asdict(settings.frames),
         "table": asdict(settings.table),
     }
 

@@ -211,7 +211,7 @@ class ResultFolder:
         try:
             for name in (JOURNAL, SUMMARY, DEFECTS, REPORT, POINTS):
                 (self.root / name).unlink(missing_ok=True)
-            for name in (OVERLAYS, MASKS, HEAT, GEOJSON):
+            for name in (OVERLAYS, MASKS, HEAT, GEOJSON, "frames"):
                 if (self.root / name).is_dir():
                     shutil.rmtree(self.root / name)
             (self.root / RUN).unlink(missing_ok=True)

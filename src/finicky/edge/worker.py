@@ -20,6 +20,7 @@ from finicky.edge.photos import opened_photo
 from finicky.edge.results import GEOJSON, HEAT, MASKS, OVERLAYS, Record, ResultFolder, TableStyle
 from finicky.edge.rows import defect_row, summary_row
 from finicky.edge.sources import Source
+from finicky.edge.video import FrameSettings
 from finicky.errors import ImageError, UsageError
 from finicky.images import MAX_PIXELS, image_size
 from finicky.timing import available_cores
@@ -42,6 +43,7 @@ class PredictSettings:
         dpi_is_scale: Take the resolution of files without a scale for it: right for scans, and
             left alone for photos of cameras.
         max_pixels: Largest photo that is decoded.
+        frames: Which frames of videos are looked at.
         threads: Cores to use; 0: all.
         table: How CSV is written.
         resume: Go on with what an earlier run left in the folder.
@@ -54,6 +56,7 @@ class PredictSettings:
     mm_per_px: float | None = None
     dpi_is_scale: bool = False
     max_pixels: int = MAX_PIXELS
+    frames: FrameSettings = field(default_factory=FrameSettings)
     threads: int = 0
     table: TableStyle = field(default_factory=TableStyle)
     resume: bool = False
@@ -66,6 +69,7 @@ class PredictSettings:
             raise UsageError(f"outputs must be among {', '.join(_KINDS)}, got {unknown[0]!r}")
         if self.mm_per_px is not None and not 0 < self.mm_per_px < 1e6:
             raise UsageError(f"the scale must be above 0 mm per px, got {self.mm_per_px:g}")
+        self.frames.check()
         if self.max_pixels < 1 or self.threads < 0:
             raise UsageError(
                 "max_pixels must be at least 1 and threads at least 0, "
@@ -100,8 +104,8 @@ class Worker:
         """The photo's line for the journal; never raises for what is wrong with the photo."""
         began = time.monotonic()
         if source.skipped:
-            links = "link" in source.skipped
-            return self._bad(source, "failed" if links else "skipped", source.skipped)
+            failed = "link" in source.skipped or "video" in source.skipped
+            return self._bad(source, "failed" if failed else "skipped", source.skipped)
         try:
             return self._good(source, began)
         except ImageError as error:

@@ -1,0 +1,162 @@
+"""Frames of a video or a camera as photos; needs the extra ``video``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from finicky.edge.sources import Source
+from finicky.errors import MissingDependencyError, UsageError
+from finicky.files import atomic_path
+from finicky.images import MAX_PIXELS, printable
+from finicky.progress import Progress, silent
+
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mts"}
+)
+FRAMES = "frames"
+# Names that FFmpeg gives to these containers.
+_FORMATS = "mov,mp4,avi,matroska,webm,mpeg,mpegts"
+_CAMERA = re.compile(r"camera:(.+)")
+_QUALITY = 95
+# A camera never ends.
+_CAMERA_FRAMES = 100
+_OPEN_S, _READ_S = 10.0, 10.0
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """Which frames of a video are looked at.
+
+    Attributes:
+        every: Each so many-th, from the first on.
+        most: At most so many of each video; ``None``: all, of a camera 100.
+    """
+
+    every: int = 30
+    most: int | None = None
+
+    def check(self) -> None:
+        """Refuse what is out of range with a `UsageError`."""
+        if self.every < 1 or (self.most is not None and self.most < 1):
+            raise UsageError(
+                f"every and frames must be at least 1, got {self.every} and {self.most}"
+            )
+
+
+def is_video(given: str | Path) -> bool:
+    """Whether this is a video file by its name, or ``camera:0``."""
+    text = str(given)
+    return bool(_CAMERA.fullmatch(text)) or Path(text).suffix.lower() in VIDEO_SUFFIXES
+
+
+def frames_of(
+    videos: list[str | Path],
+    folder: Path,
+    settings: FrameSettings,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    progress: Progress = silent,
+) -> list[Source]:
+    """Write the frames of videos as JPEG below ``folder``; those that are there are kept.
+
+    A video that cannot be read, or breaks off, is one source with the reason; the frames before
+    that count.
+
+    Args:
+        videos: Files, or cameras as ``camera:0``.
+        folder: Frames come to lie in a folder for each video.
+        settings: Which.
+        max_pixels: Largest frame that is taken.
+        progress: Told of each frame; how many there will be is not known before.
+
+    Raises:
+        UsageError: A file is not there, or two have the same name.
+        MissingDependencyError: The extra is not installed.
+        DataError: A frame cannot be written.
+    """
+    settings.check()
+    _av()
+    found: list[Source] = []
+    names: dict[str, str] = {}
+    for given in videos:
+        name = _name(str(given))
+        if names.setdefault(name, str(given)) != str(given):
+            raise UsageError(f"two videos are called {name!r}: give them one after the other")
+        if not _CAMERA.fullmatch(str(given)) and not Path(given).is_file():
+            raise UsageError(f"{printable(Path(given))} is not there: give a video")
+        place = folder / name
+        try:
+            for number, image in _pictures(str(given), settings, max_pixels):
+                path = place / f"{number:08}.jpg"
+                if not path.is_file():
+                    with atomic_path(path) as temporary:
+                        image.save(temporary, format="JPEG", quality=_QUALITY)
+                found.append(Source(path, f"{name}/{path.name}"))
+                progress("taking frames", len(found), len(found))
+        except _Broken as error:
+            found.append(Source(Path(given), name, f"a video that cannot be read: {error}"))
+    return found
+
+
+class _Broken(Exception):
+    """What is wrong with a video."""
+
+
+def _pictures(given: str, settings: FrameSettings, max_pixels: int) -> Iterator[tuple[int, Any]]:
+    av = _av()
+    camera = _CAMERA.fullmatch(given)
+    most = settings.most or (_CAMERA_FRAMES if camera else None)
+    taken = 0
+    try:
+        with _opened(av, given, camera[1] if camera else None) as container:
+            if not container.streams.video:
+                raise _Broken("it holds no pictures")
+            stream = container.streams.video[0]
+            if stream.width * stream.height > max_pixels:
+                raise _Broken(f"it is {stream.width}x{stream.height}, more than {max_pixels} px")
+            for number, frame in enumerate(container.decode(stream)):
+                if number % settings.every == 0:
+                    yield number, frame.to_image()
+                    taken += 1
+                    if most is not None and taken == most:
+                        return
+    except (av.error.FFmpegError, ValueError, OSError, EOFError) as error:
+        raise _Broken(" ".join(str(error).split())[:160] or type(error).__name__) from error
+    if not taken:
+        raise _Broken("it holds no pictures")
+
+
+def _opened(av: Any, given: str, camera: str | None) -> Any:
+    timeout = (_OPEN_S, _READ_S)
+    if camera is None:
+        # The file itself and nothing that it names: playlists could name other files and hosts.
+        options = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+        return av.open(given, timeout=timeout, options=options)
+    if sys.platform == "win32":
+        return av.open(f"video={camera}", format="dshow", timeout=timeout)
+    if sys.platform == "darwin":
+        return av.open(camera, format="avfoundation", timeout=timeout)
+    device = f"/dev/video{camera}" if camera.isdecimal() else camera
+    return av.open(device, format="v4l2", timeout=timeout)
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            "videos and cameras need av: pip install 'finicky-transfer-learning[video]'"
+        ) from error
+    return av
+
+
+def _name(given: str) -> str:
+    camera = _CAMERA.fullmatch(given)
+    if camera is None:
+        return Path(given).name
+    return "camera-" + re.sub(r"[^\w-]", "_", camera[1])
