@@ -127,6 +127,16 @@ def test_lengths_do_not_depend_on_what_else_is_there():
     assert lengths(both, count)[both[130, 130] - 1] == lengths(labels, 1)[0]
 
 
+@pytest.mark.parametrize("thickness", [1.5, 5, 30])
+def test_a_region_on_very_many_cells_is_measured_on_coarser_ones(monkeypatch, thickness):
+    shape = bar(30, thickness) | bar(-20, thickness)
+    fine = measured(shape)
+    monkeypatch.setattr("finicky.edge.lengths._LARGEST_SHEET", 10_000)
+    coarse = measured(shape)
+    assert coarse != fine
+    assert coarse == pytest.approx(fine, rel=0.04)
+
+
 def test_nothing_has_no_length():
     assert lengths(np.zeros((5, 7), np.int32), 0).shape == (0,)
     assert measured(np.ones((1, 1), bool)) == 1

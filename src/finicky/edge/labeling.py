@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 Box = tuple[int, int, int, int]
@@ -42,16 +44,24 @@ def label_regions(mask: np.ndarray, *, diagonal: bool = True) -> tuple[np.ndarra
     return labels, int(numbers.max()) + 1
 
 
+def strips(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """A picture in parts of whole rows, each with its first row; keeps what is made of it small."""
+    rows = max(1, 1_000_000 // max(1, values.shape[1]))
+    for top in range(0, len(values), rows):
+        yield top, values[top : top + rows]
+
+
 def region_boxes(labels: np.ndarray, count: int) -> list[Box]:
     """Top, left, bottom and right cell of each region, all of them its own."""
-    rows, columns = np.nonzero(labels)
-    number = labels[rows, columns]
     top, left = np.full(count + 1, 2**31 - 1), np.full(count + 1, 2**31 - 1)
     bottom, right = np.zeros(count + 1, int), np.zeros(count + 1, int)
-    np.minimum.at(top, number, rows)
-    np.maximum.at(bottom, number, rows)
-    np.minimum.at(left, number, columns)
-    np.maximum.at(right, number, columns)
+    for first, strip in strips(labels):
+        rows, columns = np.nonzero(strip)
+        number, rows = strip[rows, columns], rows + first
+        np.minimum.at(top, number, rows)
+        np.maximum.at(bottom, number, rows)
+        np.minimum.at(left, number, columns)
+        np.maximum.at(right, number, columns)
     return [(int(top[k]), int(left[k]), int(bottom[k]), int(right[k])) for k in range(1, count + 1)]
 
 

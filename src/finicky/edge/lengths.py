@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from finicky.edge.labeling import Box, label_regions, region_boxes
+from finicky.edge.labeling import Box, label_regions, region_boxes, strips
 from finicky.edge.skeleton import Grid, closed, depths, skeleton
 
 # A hole is a gap of the map, not the inside of a loop, up to this many widths of its region.
@@ -21,6 +21,7 @@ _SPUR = 2.0
 _SMOOTHING = 8
 # Regions are measured on sheets of about so many cells; larger ones alone.
 _SHEET_CELLS = 1_000_000
+_LARGEST_SHEET = 4_000_000
 
 
 def lengths(labels: np.ndarray, count: int) -> np.ndarray:
@@ -40,7 +41,8 @@ def lengths(labels: np.ndarray, count: int) -> np.ndarray:
     found = np.zeros(count)
     for numbers in _sheets(boxes):
         sheet = _laid_out(labels, numbers, [boxes[k - 1] for k in numbers])
-        found[np.array(numbers) - 1] = _measured(sheet, len(numbers))
+        sheet, times = _reduced(sheet)
+        found[np.array(numbers) - 1] = times * _measured(sheet, len(numbers))
     return found
 
 
@@ -82,6 +84,22 @@ def _laid_out(labels: np.ndarray, numbers: Sequence[int], boxes: Sequence[Box]) 
     return sheet
 
 
+def _reduced(sheet: np.ndarray) -> tuple[np.ndarray, int]:
+    """A sheet that is too large with coarser cells, and how many times coarser they are.
+
+    Only a region alone makes a sheet that large, so cells of several never meet. Where any of the
+    finer cells is set the coarser one is, so that no line breaks.
+    """
+    times = math.ceil(math.sqrt(sheet.size / _LARGEST_SHEET))
+    if times <= 1:
+        return sheet, 1
+    rows, columns = (-(-side // times) * times for side in sheet.shape)
+    wide = np.zeros((rows, columns), bool)
+    wide[: sheet.shape[0], : sheet.shape[1]] = sheet > 0
+    coarse = wide.reshape(rows // times, times, columns // times, times).any(axis=(1, 3))
+    return np.pad(coarse, 1).astype(np.int32), times
+
+
 def _measured(sheet: np.ndarray, count: int) -> np.ndarray:
     _make_solid(sheet, count)
     inside = sheet > 0
@@ -107,17 +125,11 @@ def _widths(sheet: np.ndarray, count: int) -> np.ndarray:
     """Four times the mean distance of a region's cells from its border: right for a strip."""
     total, size = np.zeros(count + 1), np.zeros(count + 1)
     depth = depths(sheet > 0)
-    for own, deep in zip(_strips(sheet), _strips(depth), strict=True):
-        total += np.bincount(own, weights=deep, minlength=count + 1)
-        size += np.bincount(own, minlength=count + 1)
+    for top, own in strips(sheet):
+        deep = depth[top : top + len(own)].ravel()
+        total += np.bincount(own.ravel(), weights=deep, minlength=count + 1)
+        size += np.bincount(own.ravel(), minlength=count + 1)
     return 4 * (total / np.maximum(size, 1) - 0.5) * (np.arange(count + 1) > 0)
-
-
-def _strips(values: np.ndarray) -> Iterator[np.ndarray]:
-    """A picture in parts of whole rows, flat; keeps copies of other kinds small."""
-    rows = max(1, 1_000_000 // max(1, values.shape[1]))
-    for top in range(0, len(values), rows):
-        yield values[top : top + rows].ravel()
 
 
 def _fill_holes(sheet: np.ndarray, count: int) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from finicky.edge.labeling import label_regions, region_boxes
+from finicky.edge.labeling import label_regions, region_boxes, strips
 from finicky.edge.lengths import lengths
 from finicky.edge.scan import Plan
 
@@ -54,70 +53,82 @@ def find_regions(
     labels, count = label_regions(scores >= low)
     if not count:
         return labels, ()
-    y, x = place.edges()
-    rows, columns = np.nonzero(labels)
-    number = labels[rows, columns]
-    most = np.zeros(count + 1)
-    np.maximum.at(most, number, scores[rows, columns])
-    areas = np.diff(y)[rows] * np.diff(x)[columns]
-    area = np.bincount(number, weights=areas, minlength=count + 1)
-    kept = (most >= high) & (area >= min_area)
+    sums = _Sums(labels, scores, place, count)
+    kept = (sums.most >= high) & (sums.area >= min_area)
     kept[0] = False
     order = np.flatnonzero(kept)
-    order = order[np.argsort(-area[order], kind="stable")]
+    order = order[np.argsort(-sums.area[order], kind="stable")]
     renumber = np.zeros(count + 1, np.int32)
     renumber[order] = np.arange(1, len(order) + 1)
-    labels[rows, columns] = renumber[number]
-    return labels, _measured(labels, scores, place, len(order))
+    labels = renumber[labels]
+    return labels, _measured(labels, sums, place, order)
+
+
+class _Sums:
+    """Of the cells of each region, by its number: made strip by strip, so that little is held.
+
+    Attributes:
+        size: Cells.
+        area: In px of the photo.
+        score: Sum of the probabilities.
+        most: Highest probability.
+        moments: Sums of row, column, and of their products, ``(5, count + 1)``.
+    """
+
+    def __init__(self, labels: np.ndarray, scores: np.ndarray, place: Plan, count: int) -> None:
+        y, x = place.edges()
+        high, wide = np.diff(y), np.diff(x)
+        self.size, self.area, self.score, self.most = np.zeros((4, count + 1))
+        self.moments = np.zeros((5, count + 1))
+        for top, strip in strips(labels):
+            rows, columns = np.nonzero(strip)
+            number = strip[rows, columns]
+            score = scores[top : top + len(strip)][rows, columns]
+
+            def total(values: np.ndarray, number: np.ndarray = number) -> np.ndarray:
+                return np.bincount(number, weights=values, minlength=count + 1)
+
+            rows = rows + top
+            self.size += np.bincount(number, minlength=count + 1)
+            self.area += total(high[rows] * wide[columns])
+            self.score += total(score)
+            np.maximum.at(self.most, number, score)
+            products = (rows, columns, rows * rows, columns * columns, rows * columns)
+            self.moments += [total(values) for values in products]
+
+    def orientations(self) -> np.ndarray:
+        """Of the main axes, in degrees in [0, 180)."""
+        y, x, yy, xx, xy = self.moments / np.maximum(self.size, 1)
+        angle = 0.5 * np.arctan2(-2 * (xy - x * y), (xx - x * x) - (yy - y * y))
+        return np.mod(np.degrees(angle), 180)
 
 
 def _measured(
-    labels: np.ndarray, scores: np.ndarray, place: Plan, count: int
+    labels: np.ndarray, sums: _Sums, place: Plan, order: np.ndarray
 ) -> tuple[Region, ...]:
+    """The regions of which ``order`` holds the earlier numbers, numbered anew from 1."""
+    count = len(order)
     if not count:
         return ()
-    edges = place.edges()
-    inside = labels > 0
-    rows, columns = np.nonzero(inside)
-    number, score = labels[inside], scores[inside].astype(float)
+    y, x = place.edges()
     length = lengths(labels, count) * place.cell
-    size = np.bincount(number, minlength=count + 1)
-    areas = np.diff(edges[0])[rows] * np.diff(edges[1])[columns]
-    area = np.bincount(number, weights=areas, minlength=count + 1)
-    mean = np.bincount(number, weights=score, minlength=count + 1)[1:] / size[1:]
-    most = np.zeros(count + 1)
-    np.maximum.at(most, number, score)
-    turned = _orientations(number, rows, columns, count)
-    boxes = region_boxes(labels, count)
+    turned = sums.orientations()
     found = []
-    for k in range(count):
-        top, left, bottom, right = boxes[k]
-        y0, x0, y1, x1 = edges[0][top], edges[1][left], edges[0][bottom + 1], edges[1][right + 1]
+    for k, (old, box) in enumerate(zip(order, region_boxes(labels, count), strict=True)):
+        top, left, bottom, right = box
         found.append(
             Region(
                 k + 1,
-                float(mean[k]),
-                float(most[k + 1]),
-                int(x0),
-                int(y0),
-                int(x1 - x0),
-                int(y1 - y0),
-                int(area[k + 1]),
+                float(sums.score[old] / sums.size[old]),
+                float(sums.most[old]),
+                int(x[left]),
+                int(y[top]),
+                int(x[right + 1] - x[left]),
+                int(y[bottom + 1] - y[top]),
+                int(sums.area[old]),
                 float(length[k]),
-                float(area[k + 1] / length[k]),
-                float(turned[k]),
+                float(sums.area[old] / length[k]),
+                float(turned[old]),
             )
         )
     return tuple(found)
-
-
-def _orientations(
-    number: np.ndarray, rows: np.ndarray, columns: np.ndarray, count: int
-) -> np.ndarray:
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(number, weights=values, minlength=count + 1) / size
-
-    size = np.maximum(np.bincount(number, minlength=count + 1), 1)
-    dx, dy = columns - mean(columns)[number], rows - mean(rows)[number]
-    angle = 0.5 * np.arctan2(-2 * mean(dx * dy), mean(dx * dx) - mean(dy * dy))
-    return np.mod(np.degrees(angle), 180)[1:] if count else np.empty(0, float) * math.nan
