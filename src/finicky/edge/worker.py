@@ -123,6 +123,7 @@ class Worker:
             at, files = photo.location, self._files(source.key)
             if OVERLAYS in files:
                 write_overlay(files[OVERLAYS], photo, found, self.bundle.target)
+        del photo  # up to hundreds of MB
         if MASKS in files:
             write_found_mask(files[MASKS], found, self.bundle.target)
         if HEAT in files:

@@ -21,6 +21,7 @@ from finicky.edge.drawing import write_found_mask, write_heat, write_overlay
 from finicky.edge.geojson import write_geojson
 from finicky.edge.inspect import Inspected, InspectSettings, inspect_photo, rule_for
 from finicky.edge.photos import opened_photo
+from finicky.edge.places import Location
 from finicky.edge.results import DEFECT_COLUMNS
 from finicky.edge.rows import defect_row
 from finicky.edge.worker import Room
@@ -39,6 +40,11 @@ KINDS = {
 }
 _PIXELS_AT_ONCE = 120_000_000
 _MOST_LISTED = 200
+# What the reader of files advises and a person at the page cannot do.
+_REMEDIES_ELSEWHERE = (
+    ", or take it out of the folder",
+    ", or raise max_pixels if you trust the file",
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,8 @@ class Inspector:
             found, rows, files = self._worked(path, began)
         except ImageError as error:
             text = str(error).replace(f"cannot read {printable(path)}: ", "", 1)
-            text = text.replace(", or take it out of the folder", "")
+            for elsewhere in _REMEDIES_ELSEWHERE:
+                text = text.replace(elsewhere, "")
             raise ImageError(f"the photo cannot be used: {text}") from error
         except InterruptedError as error:
             raise TookTooLongError(
@@ -186,21 +193,35 @@ class Inspector:
             late = time.monotonic() - began > self.limits.inspect_s
             return late or self._stop.is_set()
 
-        with self._room.taken(width * height), opened_photo(path, max_pixels=limit) as photo:
-            found = inspect_photo(self.bundle, photo, self.rule, pool=self._tiles, stopped=stopped)
-            files = Path(tempfile.mkdtemp(prefix="result-", dir=self._folder))
-            write_overlay(files / KINDS["overlay"][0], photo, found, self.bundle.target)
-            at = photo.location
-        write_found_mask(files / KINDS["mask"][0], found, self.bundle.target)
-        write_heat(files / KINDS["map"][0], found)
-        write_geojson(files / KINDS["outlines"][0], "photo", sha256_file(path), found, self.bundle)
-        scale = at.mm_per_px(width, height, given=self.mm_per_px, dpi=False)
-        rows = [
+        files = Path(tempfile.mkdtemp(prefix="result-", dir=self._folder))
+        target, paths = self.bundle.target, {k: files / name for k, (name, _) in KINDS.items()}
+        try:
+            with self._room.taken(width * height):
+                with opened_photo(path, max_pixels=limit) as photo:
+                    found = inspect_photo(
+                        self.bundle, photo, self.rule, pool=self._tiles, stopped=stopped
+                    )
+                    write_overlay(paths["overlay"], photo, found, target)
+                    at = photo.location
+                del photo  # hundreds of MB
+                write_found_mask(paths["mask"], found, target)
+                write_heat(paths["map"], found)
+            digest = sha256_file(path)
+            write_geojson(paths["outlines"], "photo", digest, found, self.bundle, at.grid)
+            rows = self._rows(found, at)
+            self._write_table(paths["table"], rows)
+        except BaseException:
+            shutil.rmtree(files, ignore_errors=True)
+            raise
+        return found, rows, files
+
+    def _rows(self, found: Inspected, at: Location) -> list[list[Any]]:
+        size = (found.place.width, found.place.height)
+        scale = at.mm_per_px(*size, given=self.mm_per_px, dpi=False)
+        return [
             defect_row("photo", found, k, self.bundle.target, scale, at.grid)
             for k in range(len(found.regions))
         ]
-        self._write_table(files / KINDS["table"][0], rows)
-        return found, rows, files
 
     def _write_table(self, path: Path, rows: list[list[Any]]) -> None:
         with path.open("w", encoding="utf-8", newline="") as stream:
