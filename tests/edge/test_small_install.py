@@ -22,7 +22,7 @@ MOST_BYTES = 150_000_000
 
 # Every verb with arguments that are right in form. Those of the first list work in the base
 # install; each of the second needs an extra and has to say so in one line.
-WORK = ("predict", "bench", "init", "masks")
+WORK = ("predict", "bench", "init", "masks", "doctor")
 CALLS = {
     "demo": ["--out", "demo"],
     "init": ["made"],
@@ -46,6 +46,7 @@ CALLS = {
     "predict": ["crack-vgg16", "project/photos", "--out", "found"],
     "bench": ["crack-vgg16", "--seconds", "0.1"],
     "serve": ["crack-vgg16", "--no-browser"],
+    "doctor": [],
     "features": ["vgg16", "--tiles", "project", "--out", "features.npz"],
     "train": ["nothing", "--out", "head"],
     "test": ["nothing", "--head", "nothing"],
