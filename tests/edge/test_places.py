@@ -16,6 +16,7 @@ from edge.edge_helpers import dark_bundle
 from finicky.edge import PredictSettings
 from finicky.edge.photos import opened_photo
 from finicky.edge.places import Georeference, Location
+from finicky.edge.utm import from_utm
 
 
 def wall() -> Image.Image:
@@ -125,7 +126,8 @@ def test_a_projected_geotiff_gives_millimetres_and_outlines_in_its_system(tmp_pa
     geotiff(photos / "g.tif", UTM)
     row = inspected(tmp_path, out)["g.tif"]
     assert float(row["length_mm"]) == pytest.approx(2 * float(row["length_px"]), abs=0.2)
-    assert row["lat"] == ""  # no one converts UTM here
+    assert float(row["lat"]) == pytest.approx(52.17, abs=0.01)
+    assert float(row["lon"]) == pytest.approx(21, abs=1e-5)  # the middle of zone 34
     shapes = json.loads((out / "geojson" / "g.tif.geojson").read_text())
     assert shapes["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32634"
     assert "coordinates" not in shapes
@@ -151,6 +153,30 @@ def test_a_geotiff_in_degrees_is_plain_geojson(tmp_path, photos, out):
     assert set(shapes) == {"type", "features"}
     (feature,) = json.loads((out / "photos.geojson").read_text())["features"]
     assert feature["geometry"]["coordinates"] == pytest.approx([21 + 50e-7, 52 - 35e-7], abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("epsg", "east", "north", "expected"),
+    [
+        (32617, 630_084, 4_833_438, (43.642567, -79.387139)),  # CN Tower, as published
+        (32633, 500_000, 0, (0, 15)),
+        (32733, 500_000, 10_000_000, (0, 15)),
+    ],
+)
+def test_utm_is_converted(epsg, east, north, expected):
+    assert from_utm(epsg, east, north) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("latitude", [-79.0, -33.3, 12.5, 52.0, 83.0])
+def test_along_the_middle_of_a_zone_utm_is_the_length_of_the_meridian(latitude):
+    """The arc is integrated here: a second way, within a millimetre."""
+    e2 = (2 - 1 / 298.257223563) / 298.257223563
+    phi, half = np.radians(latitude), np.radians(latitude) / 20000
+    middles = np.arange(10000) * 2 * half + half
+    arc = (6_378_137 * (1 - e2) / (1 - e2 * np.sin(middles) ** 2) ** 1.5 * 2 * half).sum()
+    epsg, false = (32631, 0) if phi > 0 else (32731, 10_000_000)
+    found = from_utm(epsg, 500_000, 0.9996 * arc + false)
+    assert found == pytest.approx((latitude, 3), abs=1e-8)
 
 
 def test_web_mercator_is_not_taken_at_its_word(photos):
@@ -202,6 +228,16 @@ def test_geotiffs_that_cannot_be_are_photos_without_a_place(tmp_path, photos, ou
     assert row["length_mm"] == ""
     shapes = json.loads((out / "geojson" / "g.tif.geojson").read_text())
     assert shapes["coordinates"] == "pixel-topleft"
+
+
+@pytest.mark.parametrize("epsg", [4326, 3857, 32634])
+@pytest.mark.parametrize("far", [1e9, 1e300, -1e300])
+def test_grids_far_off_the_globe_stop_nothing(tmp_path, photos, out, epsg, far):
+    keys = {1024: 2, 2048: epsg} if epsg == 4326 else {1024: 1, 3072: epsg}
+    geotiff(photos / "g.tif", keys, tie=(0.0, 0.0, 0.0, far, far, 0.0))
+    row = inspected(tmp_path, out)["g.tif"]
+    assert (row["lat"], row["lon"]) == ("", "")
+    assert not (out / "photos.geojson").exists()
 
 
 def test_a_grid_that_is_turned_and_mirrored():

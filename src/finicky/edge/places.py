@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import Image
 
+from finicky.edge.utm import from_utm, is_utm
+
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 # What only a camera writes: exposure time, aperture, focal length.
 _CAMERA_TAGS = (0x829A, 0x829D, 0x920A)
@@ -19,6 +21,8 @@ WGS84, WEB_MERCATOR = 4326, 3857
 # GeoTIFF 1.1, tables of units: metre, international foot, US survey foot.
 _METRES = {9001: 1.0, 9002: 0.3048, 9003: 1200 / 3937}
 _EARTH_RADIUS_M = 6_378_137.0
+# Coordinates beyond this are of no place, in whatever unit.
+_FARTHEST = 1e12
 # Pixels that are less square than this have no one scale.
 _SQUARE = 1.05
 
@@ -50,14 +54,26 @@ class Georeference:
         return a * e - b * d > 0
 
     def latitude_longitude(self, x: float, y: float) -> tuple[float, float] | None:
-        """In WGS 84, for files in it or in Web Mercator; ``None`` for other systems."""
-        east, north = self.point(x, y)
-        if self.epsg == WEB_MERCATOR:
-            east = math.degrees(east / _EARTH_RADIUS_M)
-            north = math.degrees(math.atan(math.sinh(north / _EARTH_RADIUS_M)))
-        elif self.epsg != WGS84:
+        """In WGS 84, for files in it, in UTM on it or in Web Mercator; ``None`` for others."""
+        try:
+            north, east = self._degrees(*self.point(x, y))
+        except (
+            OverflowError,
+            ValueError,
+            ZeroDivisionError,
+        ):  # far off the globe, or another system
             return None
         return (north, east) if _on_earth(north, east) else None
+
+    def _degrees(self, east: float, north: float) -> tuple[float, float]:
+        if self.epsg is not None and is_utm(self.epsg):
+            return from_utm(self.epsg, east, north)
+        if self.epsg == WEB_MERCATOR:
+            north = math.degrees(math.atan(math.sinh(north / _EARTH_RADIUS_M)))
+            return north, math.degrees(east / _EARTH_RADIUS_M)
+        if self.epsg != WGS84:
+            raise ValueError(f"EPSG {self.epsg} is not converted")
+        return north, east
 
     def mm_per_px(self, width: int, height: int) -> float | None:
         """Scale in the middle of the photo; ``None`` where it is unknown or not one number."""
@@ -168,7 +184,7 @@ def _grid(image: Image.Image) -> Georeference | None:
             return None  # its place is that of the stored rows, which are turned
         keys = _keys(tags.get(_GEO_KEYS))
         matrix = _matrix(tags, point=keys.get(_RASTER_TYPE) == 2)
-        if matrix is None or not all(math.isfinite(v) for v in matrix):
+        if matrix is None or not all(abs(v) < _FARTHEST for v in matrix):  # nor NaN
             return None
         return Georeference(matrix, *_system(keys))
     except Exception:  # damaged
@@ -206,13 +222,9 @@ def _system(keys: dict[int, int]) -> tuple[int | None, float | None]:
     elif keys.get(_MODEL_TYPE) == 1:
         code = keys.get(_PROJECTED, _USER_DEFINED)
         # Without a unit of its own, the system's is meant; unknown systems may be in feet.
-        usual = 1.0 if code == WEB_MERCATOR or _is_utm(code) else None
+        metric = code == WEB_MERCATOR or is_utm(code) or 25828 <= code <= 25838  # ETRS89 UTM
+        usual = 1.0 if metric else None
         metres = _METRES.get(keys[_LINEAR_UNIT]) if _LINEAR_UNIT in keys else usual
     else:
         return None, None
     return (code if 1024 <= code < _USER_DEFINED else None), metres
-
-
-def _is_utm(code: int) -> bool:
-    """UTM zones on WGS 84, north and south, and on ETRS89: all in metres."""
-    return 32601 <= code <= 32660 or 32701 <= code <= 32760 or 25828 <= code <= 25838
