@@ -134,6 +134,21 @@ Workers = Annotated[
         "0: one a core if the work is worth it. Changes no number."
     ),
 ]
+ExecutorName = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        help="Where candidates are made: local (this machine), or ray (a Ray cluster). Changes no "
+        "number.",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        help="Of a Ray cluster, such as auto or ray://head:10001; default: one on this machine "
+        "that ends with the run."
+    ),
+]
 Events = Annotated[
     bool,
     typer.Option(

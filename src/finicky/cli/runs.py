@@ -104,6 +104,8 @@ def run(
     max_size_mb: MaxSize = None,
     min_recall: MinRecall = None,
     workers: options.Workers = 0,
+    executor: options.ExecutorName = "local",
+    ray_address: options.RayAddress = None,
     force: options.Force = False,
     as_json: options.Events = False,
 ) -> None:
@@ -150,7 +152,7 @@ def run(
         min_recall=min_recall,
     )
     say(f"run folder: {folder} (stopped early, go on with the same command and --out)")
-    execution = Execution(workers=workers)
+    execution = Execution(workers, executor, ray_address)
     carry_out(opened, folder, settings, choice, execution=execution, force=force, as_json=as_json)
 
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from finicky.errors import UsageError
+from finicky.errors import UsageError, nearest_names
 from finicky.progress import Progress, silent
 from finicky.sweep.executors import Executor, InProcess, Outcome, Task
 from finicky.sweep.workbench import Workbench
@@ -16,6 +16,7 @@ from finicky.timing import available_cores
 
 # Processes take seconds to start; less work than this is done sooner without them.
 WORTH_STARTING_S = 20.0
+EXECUTORS = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,25 @@ class Execution:
 
     Attributes:
         workers: Processes with one thread each; 1: none but this one; 0: one a core if the work is
-            worth it.
+            worth it, or one for each CPU of a cluster.
+        executor: ``local`` or ``ray``.
+        ray_address: Of a Ray cluster that exists; ``None``: one on this machine that ends with the
+            sweep.
     """
 
     workers: int = 0
+    executor: str = "local"
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.workers <= 1024:
             raise UsageError(f"workers must be 0 (one a core) to 1024, got {self.workers}")
+        if self.executor not in EXECUTORS:
+            raise UsageError(
+                f"no executor named {self.executor!r}. {nearest_names(self.executor, EXECUTORS)}"
+            )
+        if self.ray_address is not None and self.executor != "ray":
+            raise UsageError("a Ray address needs --executor ray")
 
 
 @contextmanager
@@ -48,6 +60,12 @@ def start(
     """
     here = InProcess(bench, progress=progress)
     with ExitStack() as stack:
+        if execution.executor == "ray":
+            from finicky.sweep.cluster import RayWorkers
+
+            address = execution.ray_address
+            yield stack.enter_context(RayWorkers(bench, execution.workers, place, address))
+            return
         count = execution.workers or available_cores()
         if count == 1:
             yield here

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +29,7 @@ from finicky.training import MarkedTiles, ReconstructionSettings, Reconstructor
 # The number of threads changes the last bits of a sum. One for each candidate, however many
 # candidates are made side by side, gives the same bytes on one core and on all.
 THREADS = 1
+TILES = "tiles.npy"
 
 
 @dataclass
@@ -76,17 +77,25 @@ class Workbench:
         write_json(place / "bench.json", value)
 
     @classmethod
-    def open(cls, place: Path) -> Self:
-        """What `lay_out` wrote; the tiles stay on disk and are shared by all that map them."""
+    def open(cls, place: Path, tiles: np.ndarray | None = None) -> Self:
+        """What `lay_out` wrote; the tiles stay on disk and are shared by all that map them.
+
+        Args:
+            place: Where it lies; not needed any more afterwards.
+            tiles: Instead of those in ``place``, if they are shared in another way.
+        """
         backbone, _ = restore(place / "backbone")
-        data = TileSet(
-            np.load(place / "tiles.npy", mmap_mode="r"),
-            *(np.load(place / f"{name}.npy") for name in ("labels", "groups", "splits")),
-        )
+        if tiles is None:
+            tiles = np.load(place / TILES, mmap_mode="r")
+        rest = (np.load(place / f"{name}.npy") for name in ("labels", "groups", "splits"))
         value = read_json(place / "bench.json")
         settings = SweepSettings.from_json(value["settings"])
         target = MaskClass(**value["target"])
-        return cls(backbone, data, settings, target, cut_training=partial(_read_training, place))
+        bench = cls(backbone, TileSet(tiles, *rest), settings, target)
+        if (place / "train-tiles.npy").is_file():
+            training = _read_training(place)
+            bench.cut_training = lambda: training
+        return bench
 
     @cached_property
     def reconstructor(self) -> Reconstructor:
