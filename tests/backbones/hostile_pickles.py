@@ -199,6 +199,22 @@ def _odd_archives(folder: Path) -> dict[str, tuple[Path, str]]:
     raw[raw.index(bytes(16)) + 3] ^= 1
     path.write_bytes(raw)
     found["changed byte"] = path, "cannot be read"
+    path = as_zip(folder / "archive_encrypted.pth", good, **numbers)
+    raw = bytearray(path.read_bytes())
+    raw[raw.rindex(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(raw)
+    found["encrypted"] = path, "is encrypted"
+    path = as_zip(folder / "archive_many.pth", good, **{f"data/{i}": b"" for i in range(60_000)})
+    found["many members"] = path, "60,003 members"
+    inner = as_zip(folder / "archive_inner.pth", good, **numbers).read_bytes()
+    path = as_zip(folder / "archive_nested.pth", inner)
+    found["nested"] = path, "not a readable pickle"
+    path = as_zip(folder / "archive_device.pth", good)
+    with zipfile.ZipFile(path, "a") as archive:
+        device = zipfile.ZipInfo("archive/data/0")
+        device.external_attr = 0o060666 << 16
+        archive.writestr(device, b"x" * 16)
+    found["device"] = path, "no plain file"
     path = as_zip(folder / "archive_cut.pth", good, **numbers)
     path.write_bytes(path.read_bytes()[:-60])
     found["cut off"] = path, "is cut off"

@@ -16,12 +16,12 @@ from torch import nn
 
 from backbones.onnx_networks import export, small
 from finicky.backbones import load_backbone
-from finicky.backbones.onnx_file import read_onnx
+from finicky.backbones.onnx_file import inline_onnx, read_onnx
 from finicky.backbones.onnx_graph.convert import convert
 from finicky.backbones.onnx_graph.reader import check_parity, load
 from finicky.backbones.onnx_graph.shapes import reshape_plan
 from finicky.backbones.wiring import Wiring, assemble
-from finicky.errors import DataError, UnsupportedModelError
+from finicky.errors import DataError, UnsupportedModelError, UsageError
 from finicky.pruning import cut, find_groups, plan_from_scores, restore, save_pruned
 
 OLD = [(opset, False) for opset in (9, 11, 13, 17, 20)]
@@ -324,3 +324,24 @@ print(ends.get("loaded", 0), ends.get("refused", 0))
     loaded, refused = map(int, done.stdout.split()[-2:])
     assert loaded + refused == 200
     assert refused > 50
+
+
+def test_weights_beside_the_model_are_put_inside_when_asked(tmp_path: Path) -> None:
+    network = small()
+    x = torch.rand(1, 3, 64, 64)
+    model = onnx.load(export(network, tmp_path / "m.onnx", opset=18, dynamo=True))
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx.data",
+              size_threshold=0)  # fmt: skip
+    with pytest.raises(DataError, match=r"'m\.onnx\.data': finicky backbone inline m\.onnx --out"):
+        load_backbone(tmp_path / "m.onnx")
+    assert inline_onnx(tmp_path / "m.onnx", tmp_path / "whole.onnx") > 10
+    with torch.inference_mode():
+        found = load_backbone(tmp_path / "whole.onnx").whole(x)
+        torch.testing.assert_close(found, network(x), rtol=1e-5, atol=1e-6)
+    with pytest.raises(UsageError, match=r"whole\.onnx exists: choose another --out, or --force"):
+        inline_onnx(tmp_path / "m.onnx", tmp_path / "whole.onnx")
+    (tmp_path / "m.onnx.data").unlink()
+    (tmp_path / "m.onnx.data").symlink_to("/etc/passwd")
+    with pytest.raises(DataError, match="it is a link or no plain file"):
+        inline_onnx(tmp_path / "m.onnx", tmp_path / "other.onnx")
+    assert not (tmp_path / "other.onnx").exists()

@@ -128,3 +128,20 @@ class _TwoAnswers(nn.Module):
 def test_what_cannot_be_split_is_refused(network: nn.Module, text: str) -> None:
     with pytest.raises(UnsupportedModelError, match=text):
         split_network(fx.symbolic_trace(network.eval()), X)
+
+
+def test_channels_behind_a_pooled_map_are_no_map() -> None:
+    """As ConvNeXt normalises its vector: ``(N, 1, 1, C)`` between two turns of the axes."""
+
+    class Normalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.fc = nn.Conv2d(3, 6, 3), nn.LayerNorm(6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.adaptive_avg_pool2d(self.conv(x), 1).permute(0, 2, 3, 1)
+            return self.fc(self.norm(x).permute(0, 3, 1, 2).flatten(1))
+
+    features, head = split_network(fx.symbolic_trace(Normalised().eval()), X)
+    assert features(X).shape == (2, 6, 30, 30)
+    assert head is not None

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finicky.errors import DataError, UnsupportedModelError
+from finicky.errors import DataError, UnsupportedModelError, UsageError
+from finicky.files import write_bytes
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -58,6 +59,42 @@ def read_onnx(path: Path, *, external_data: bool = False) -> ModelProto:
         if total > _LARGEST:
             raise DataError(f"{path}: its tensors take more than 2 GB")
     return model
+
+
+def inline_onnx(path: Path, out: Path, *, force: bool = False) -> int:
+    """Write a model whose weights lie in files beside it as one file, which has one hash.
+
+    Args:
+        path: The model; data is read from plain files in its own folder only.
+        out: The file to write.
+        force: Whether ``out`` may be overwritten.
+
+    Returns:
+        How many tensors lay elsewhere.
+
+    Raises:
+        UsageError: ``out`` exists, or is the model itself.
+        DataError: The model is damaged or hostile, or too large for one file; names the tensor.
+    """
+    import onnx
+
+    from finicky.backbones.sandbox import first_look
+
+    path, out = Path(path), Path(out)
+    if out.suffix.lower() != ".onnx":
+        raise UsageError(f"--out must be a file .onnx, got {out}")
+    if out.exists() and (not force or out.samefile(path)):
+        raise UsageError(f"{out} exists: choose another --out{'' if force else ', or --force'}")
+    first_look("onnx-beside", path)
+    outside = sum(
+        t.data_location == onnx.TensorProto.EXTERNAL
+        for t in tensors_of(onnx.ModelProto.FromString(path.read_bytes()))
+    )
+    content = read_onnx(path, external_data=True).SerializeToString()
+    if len(content) > _LARGEST:
+        raise DataError(f"{path} with its data is larger than 2 GB: no ONNX file can hold it")
+    write_bytes(out, content)
+    return outside
 
 
 def tensors_of(message: Any) -> Iterator[TensorProto]:
@@ -127,8 +164,8 @@ def _fetch(path: Path, tensor: TensorProto, name: str, size: int, allowed: bool)
     location = entries.get("location", "")
     if not allowed:
         raise DataError(
-            f"{path}: {name} lies in another file, {location!r:.80}: save the model with its "
-            "weights inside"
+            f"{path}: {name} lies in another file, {location!r:.80}: finicky backbone inline "
+            f"{path.name} --out whole.onnx puts it inside, if you trust where both came from"
         )
     refuse = f"{path}: {name} wants to be read from {location!r:.80}"
     if strange := set(entries) - _KEYS:

@@ -47,7 +47,8 @@ def split_network(graph: fx.GraphModule, example: Tensor) -> tuple[nn.Module, nn
         raise UnsupportedModelError(
             "the network has several outputs; only one that returns a single tensor can be used"
         )
-    if _is_map(shapes[last]):
+    square = example.shape[2] == example.shape[3]
+    if _is_map(shapes[last], square):
         return graph, None
     learned = [i for i, node in enumerate(nodes) if _learns(graph, node)]
     if not learned:
@@ -55,7 +56,7 @@ def split_network(graph: fx.GraphModule, example: Tensor) -> tuple[nn.Module, nn
     narrow = [
         node
         for node in _bottlenecks(nodes)
-        if nodes.index(node) < learned[-1] and _is_map(shapes.get(node, ()))
+        if nodes.index(node) < learned[-1] and _is_map(shapes.get(node, ()), square)
     ]
     if not narrow or narrow[-1].op == "placeholder":
         raise UnsupportedModelError(
@@ -84,8 +85,9 @@ def _shapes(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, Sequence[in
     return found
 
 
-def _is_map(shape: Sequence[int]) -> bool:
-    return len(shape) == 4 and max(shape[2:]) > 1
+def _is_map(shape: Sequence[int], square: bool) -> bool:
+    """Of a square photo only a square map: channels in the last axis, as ConvNeXt's, are none."""
+    return len(shape) == 4 and max(shape[2:]) > 1 and (shape[2] == shape[3] or not square)
 
 
 def _bottlenecks(nodes: Sequence[fx.Node]) -> list[fx.Node]:

@@ -1,9 +1,10 @@
-"""``finicky backbone show``: what a network is made of, and what of it could be cut."""
+"""``finicky backbone``: what a network is made of and could be cut to; one file of several."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,10 +18,10 @@ _SHOWN = 6  # convolutions of a group that are named
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb."""
+    """Add the verbs."""
     group = typer.Typer(no_args_is_help=True, help="Look at networks.")
-    group.callback()(lambda: None)
     group.command()(show)
+    group.command()(inline)
     app.add_typer(group, name="backbone")
 
 
@@ -56,6 +57,18 @@ def show(
         return
     for line in [*_facts(found), "", *_layer_table(found), "", *_cuts(found)]:
         print(line)
+
+
+def inline(
+    model: Annotated[Path, typer.Argument(help="ONNX file whose weights lie in files beside it.")],
+    out: Annotated[Path, typer.Option(help="ONNX file to write.")],
+    force: options.Force = False,
+) -> None:
+    """Put an ONNX model's weights from files beside it into one file, which has one hash."""
+    from finicky.backbones.onnx_file import inline_onnx
+
+    count = inline_onnx(model, out, force=force)
+    print(f"wrote {out}: {count} tensors of {model.name} lay in files beside it")
 
 
 def _facts(found: BackboneDescription) -> list[str]:

@@ -59,6 +59,9 @@ def run(document: Document, tensors: Mapping[str, Tensor], photos: Tensor) -> Te
     return answer
 
 
+_VIEWS = dict.fromkeys(("aten.view.default", "aten._unsafe_view.default"), "aten.reshape.default")
+
+
 def _operator(target: str) -> Callable[..., Any]:
     """PyTorch's own, of those that are listed; also the forms in place."""
     if target in _SCALARS:
@@ -66,6 +69,8 @@ def _operator(target: str) -> Callable[..., Any]:
     plain = functional(target)
     if plain not in FUNCTIONS and plain not in MAKERS and plain not in OPERATORS:
         raise UnsupportedModelError(f"operator {target:.80} is not known to Finicky")
+    # Where and how tensors lie was dropped on reading, on which a view may depend.
+    target = _VIEWS.get(plain, target)
     _, name, overload = target.split(".")
     found: Callable[..., Any] = getattr(getattr(torch.ops.aten, name), overload)
     return found
