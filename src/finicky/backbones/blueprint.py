@@ -25,6 +25,8 @@ _BUILDERS = {
     "keras": "finicky.backbones.keras:build",
     "onnx": "finicky.backbones.onnx_graph:build",
     "program": "finicky.backbones.program:build",
+    # Of a floor above, named and never imported here.
+    "pruned": "finicky.pruning.store:build_pruned",
 }
 
 
@@ -33,7 +35,7 @@ class Blueprint:
     """How to build a network's unpruned module again.
 
     Attributes:
-        kind: ``builtin``, ``zoo``, ``keras``, ``onnx`` or ``program``.
+        kind: ``builtin``, ``zoo``, ``keras``, ``onnx``, ``program`` or ``pruned``.
         spec: What the builder needs, as plain small JSON.
         blob: What does not fit into JSON, such as a graph without its weights.
     """

@@ -104,8 +104,9 @@ def load_backbone(
 
     Args:
         name: A built-in name, ``torchvision:NAME``, ``timm:NAME``, a folder that `save_backbone`
-            wrote, or a file: ``.onnx``, Keras' ``.h5``, ``.keras`` and ``.weights.h5``, ``.pt2``,
-            or a state dict (``.pt``, ``.pth``, ``.safetensors``) with ``arch``.
+            or ``finicky prune`` wrote, or a file: ``.onnx``, Keras' ``.h5``, ``.keras`` and
+            ``.weights.h5``, ``.pt2``, or a state dict (``.pt``, ``.pth``, ``.safetensors``) with
+            ``arch``.
         weights: For names. ``None`` for the weights that a pip package ships; a file (checkpoint
             of the same architecture); ``"download"`` for the published ones, fetched and checked;
             or ``"random"`` for fresh ones (seed 0), which see nothing and serve for tests.
@@ -131,6 +132,8 @@ def load_backbone(
     if text.startswith(_PREFIXES):
         load = find_function("finicky.backbones.zoo:load", "torchvision and timm names")
         found: Backbone = load(text, weights=weights)
+    elif Path(name, "plan.json").is_file():
+        found = find_function("finicky.pruning.store:load_pruned", "pruned networks")(Path(name))
     elif Path(name, CARD).is_file():
         found = load_folder(Path(name))
     else:

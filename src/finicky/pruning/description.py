@@ -17,7 +17,6 @@ from finicky.errors import MissingDependencyError, UnsupportedModelError, UsageE
 from finicky.pruning.channels import ChannelGroup
 from finicky.pruning.counts import Counts, count
 from finicky.pruning.groups import find_groups
-from finicky.pruning.store import PLAN, restore
 
 _USUAL_TILE = 224
 
@@ -166,8 +165,6 @@ def _load(
     arch: str | None,
     preprocessing: str | Preprocessing | None,
 ) -> Backbone:
-    if Path(name, PLAN).is_file():
-        return restore(Path(name))[0]
     try:
         return load_backbone(name, weights=weights, arch=arch, preprocessing=preprocessing)
     except (UsageError, MissingDependencyError) as error:

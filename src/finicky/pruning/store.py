@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
-from finicky.backbones import Backbone, Preprocessing, Provenance, build, freeze
+from finicky.backbones import Backbone, Blueprint, Preprocessing, Provenance, build, freeze
+from finicky.backbones.blueprint import Built
 from finicky.backbones.folder import (
     HEAD,
     MODEL,
@@ -42,6 +44,38 @@ def save_pruned(backbone: Backbone, plan: PruningPlan, folder: Path, *, size: in
         **save_weights(backbone, folder),
     }
     write_json(folder / PLAN, value)
+
+
+def load_pruned(folder: Path) -> Backbone:
+    """The pruned network of a folder as one to be cut again: what is left of it is the whole."""
+    backbone, plan = restore(folder)
+    inner = backbone.blueprint
+    if inner is None:
+        raise DataError(f"{folder / PLAN} has no blueprint: it cannot be cut again")
+    spec = {
+        "inner": {"kind": inner.kind, "spec": inner.spec},
+        "decisions": plan.decisions,
+        "size": int(read_json(folder / PLAN)["input_size"]),
+        "head_size": backbone.head_size,
+        "head": backbone.head is not None,
+    }
+    return replace(backbone, name=folder.name, blueprint=Blueprint("pruned", spec, inner.blob))
+
+
+def build_pruned(blueprint: Blueprint) -> Built:
+    """Features and head of a network that was cut before, with fresh weights."""
+    try:
+        spec = blueprint.spec
+        inner = Blueprint(str(spec["inner"]["kind"]), dict(spec["inner"]["spec"]), blueprint.blob)
+        decisions = {str(n): [int(c) for c in kept] for n, kept in spec["decisions"].items()}
+        size, head_size, has_head = int(spec["size"]), spec["head_size"], bool(spec["head"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"the blueprint of the pruned network is damaged: {error!r}") from error
+    module, head = build(inner)
+    if head is None or not has_head:
+        return freeze(cut(module, decisions, size, verify=False)), None
+    both = cut_both(module, head, decisions, head_size or size, verify=False)
+    return freeze(both[0]), freeze(both[1])
 
 
 def restore(folder: Path, *, module: nn.Module | None = None) -> tuple[Backbone, PruningPlan]:

@@ -91,9 +91,10 @@ def check_parity(found: Converted, preprocessing: Preprocessing) -> float:
             f"{reference.shape}"
         )
     scale = float(np.abs(reference).max()) or 1.0
-    difference = max(
-        float(np.abs(pair - reference).max()), float(np.abs(single - reference[:1]).max())
-    )
+    with np.errstate(invalid="ignore"):  # of damaged files' infinities, which are refused below
+        difference = max(
+            float(np.abs(pair - reference).max()), float(np.abs(single - reference[:1]).max())
+        )
     if not difference / scale <= TOLERANCE:
         raise UnsupportedModelError(
             f"rewritten as layers it differs from the file by {difference / scale:.1e} of its "
