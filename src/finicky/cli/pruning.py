@@ -107,6 +107,16 @@ def _tell_evidence(model: PrunedModel, target: list[str] | None) -> None:
     for rejected in model.evidence.rejected:
         say(f"left out {rejected.path}: {rejected.reason}")
     say(evidence_line(model.evidence, DEFAULT_CLASSES.targets(target)))
+    numbers = model.backbone.preprocessing
+    say(
+        f"photos are fed as {numbers.channel_order.upper()}, minus {_numbers(numbers.mean)}, divided "
+        f"by {_numbers(numbers.std)}, of 0 to 255 ({numbers.origin or 'what its weights expect'}); "
+        "--preprocessing says otherwise"
+    )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def _tell_one(model: PrunedModel, out: Path) -> None:
@@ -116,7 +126,7 @@ def _tell_one(model: PrunedModel, out: Path) -> None:
     if whole and model.plan.keep_ratio < 1:
         say(
             f"{len(whole)} of {len(model.plan.kept)} convolutions stay whole, {whole[0]} first: "
-            "their channels are shuffled, or too few"
+            "a layer mixes their channels, or they have too few"
         )
     print(
         f"{model.plan.backbone}: {model.before.channels:,} channels cut to "

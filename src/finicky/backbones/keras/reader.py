@@ -59,7 +59,7 @@ def load(path: Path, *, preprocessing: Preprocessing | None = None) -> Backbone:
         head = fixed = None  # tiles are square: such a head could never be used
     minimum = _smallest(module, max(recipe.size))
     blueprint = Blueprint("keras", recipe.to_json())
-    return Backbone(str(path), module, chosen, provenance, minimum, blueprint, head, fixed)
+    return Backbone(path.name, module, chosen, provenance, minimum, blueprint, head, fixed)
 
 
 def _expected(scaled_inside: bool) -> Preprocessing:
