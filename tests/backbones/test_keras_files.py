@@ -185,10 +185,12 @@ def test_a_cut_network_is_the_full_one_with_the_rest_silenced(name: str) -> None
     assert relative(found, backbone.module(x)[:, stays].numpy()) > 0.01
 
 
-def test_a_head_that_no_cut_can_follow_is_refused() -> None:
+def test_a_map_flattened_beside_a_pooled_one_is_followed() -> None:
     backbone = load_backbone(FILES / "mixed.keras3.keras")
-    with pytest.raises(UnsupportedModelError, match="cannot be cut safely"):
-        cut_by_chance(backbone, 0.5, 10)
+    assert backbone.head_size == 10
+    small, plan = cut_by_chance(backbone, 0.5, 10)  # checks itself, head and all
+    assert len(plan.kept["conv2d"]) == 2
+    assert small.whole(torch.rand(1, 3, 10, 10)).shape == (1, 3)
 
 
 def test_scaling_inside_the_network_stays_there_and_is_said() -> None:
