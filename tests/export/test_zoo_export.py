@@ -26,6 +26,7 @@ SIZE = 64
     [
         "torchvision:resnet18",
         "torchvision:shufflenet_v2_x0_5",
+        "timm:cs3darknet_s",  # halves
         "timm:mobilenetv3_small_050",
         "timm:regnetx_002",
         "timm:convnextv2_atto",

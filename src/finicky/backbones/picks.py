@@ -27,23 +27,26 @@ class ChannelPick(nn.Module):
     """
 
     order: Tensor
+    start: int | None
 
     def __init__(self, order: Tensor) -> None:
         super().__init__()
         self.register_buffer("order", order.clone(), persistent=False)
-
-    @property
-    def start(self) -> int | None:
-        """The first channel, where they follow each other."""
-        first, count = int(self.order[0]), len(self.order)
-        in_turn = torch.equal(self.order, torch.arange(first, first + count))
-        return first if in_turn else None
+        self.start = first_of(order)
 
     def forward(self, x: Tensor) -> Tensor:
-        start = self.start
-        if start is not None:
-            return x.narrow(1, start, len(self.order))
+        if self.start is not None:
+            return x.narrow(1, self.start, len(self.order))
         return x.index_select(1, self.order)
+
+
+def first_of(order: Tensor) -> int | None:
+    """The first channel, where they follow each other.
+
+    Looked at once, not in a pass: what is exported may not look at values.
+    """
+    first, count = int(order[0]), len(order)
+    return first if order.tolist() == list(range(first, first + count)) else None
 
 
 def picks_as_layers(traced: fx.GraphModule, example: Tensor) -> None:

@@ -109,9 +109,9 @@ def _tell_evidence(model: PrunedModel, target: list[str] | None) -> None:
     say(evidence_line(model.evidence, DEFAULT_CLASSES.targets(target)))
     numbers = model.backbone.preprocessing
     say(
-        f"photos are fed as {numbers.channel_order.upper()}, minus {_numbers(numbers.mean)}, divided "
-        f"by {_numbers(numbers.std)}, of 0 to 255 ({numbers.origin or 'what its weights expect'}); "
-        "--preprocessing says otherwise"
+        f"photos are fed as {numbers.channel_order.upper()}, minus {_numbers(numbers.mean)}, "
+        f"divided by {_numbers(numbers.std)}, of 0 to 255 "
+        f"({numbers.origin or 'what its weights expect'}); --preprocessing says otherwise"
     )
 
 

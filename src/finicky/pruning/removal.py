@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from finicky.backbones.picks import ChannelPick
+from finicky.backbones.picks import ChannelPick, first_of
 from finicky.errors import UnsupportedModelError
 from finicky.pruning.dependencies import goes_by_whole_groups, is_depthwise, is_grouped
 
@@ -83,6 +83,7 @@ def _shrink_pick(layer: ChannelPick, sides: Mapping[str, np.ndarray]) -> None:
     order = np.delete(layer.order.numpy(), sides.get("out", []))
     gone = sides.get("in", np.empty(0, dtype=np.int64))
     layer.order = torch.from_numpy(order - np.searchsorted(gone, order))
+    layer.start = first_of(layer.order)
 
 
 def _shrink_alone(owner: nn.Module, name: str, gone: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from finicky.backbones import Backbone, Whole, convolutions, freeze
-from finicky.backbones.picks import ChannelPick
+from finicky.backbones.picks import ChannelPick, first_of
 from finicky.errors import FinickyError, UnsupportedModelError
 from finicky.pruning.channels import ChannelGroup
 from finicky.pruning.check import (
@@ -279,7 +279,8 @@ def _pick(layer: nn.Module, lost: _Lost) -> _Slice:
     assert isinstance(layer, ChannelPick)
     gone = np.sort(lost.get("in", np.empty(0, dtype=np.int64)))
     order = layer.order.numpy()[_stay(len(layer.order), lost.get("out")).numpy()]
-    return _Slice({"order": torch.from_numpy(order - np.searchsorted(gone, order))}, {})
+    new = torch.from_numpy(order - np.searchsorted(gone, order))
+    return _Slice({"order": new}, {"start": first_of(new)})
 
 
 def _along_longest(parameter: Tensor, lost: _Lost) -> Tensor:
