@@ -14,10 +14,6 @@ from PIL import Image
 from finicky.classes import DEFAULT_CLASSES
 from finicky.labeler import Workplace
 
-CHROMIUM = next(
-    (Path(p) for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()), None
-)
-
 
 def make_project(root: Path, *, photos: int = 2, width: int = 200, height: int = 120) -> Workplace:
     """A folder with light grey photos, each with a dark loop and a bright dot."""

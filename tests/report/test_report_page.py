@@ -139,7 +139,7 @@ def test_same_folder_same_bytes(usual_run):
 def test_conditions_are_told(page):
     for expected in (
         "vgg16",
-        "criterion “quantile-iou”",
+        "criterion “coverage”",
         "each layer was fitted to the full network's responses",
         "over 3 heads",
         "bootstrap over whole photographs",

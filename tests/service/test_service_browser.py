@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,28 +9,17 @@ from typing import Any
 import pytest
 from service_helpers import Live, png, wall
 
-CHROMIUM = next(
-    (p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()), None
-)
 NAME = "Most Świętokrzyski <b>filar</b>.png"
 
 
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Any]:
+def page(chromium: Any, tmp_path: Path) -> Iterator[Any]:
     """The page on a laptop's screen, opened by its link."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium in /usr/bin: apt-get install chromium")
     live = Live(tmp_path)
-    with warnings.catch_warnings(), playwright.sync_playwright() as started:
-        warnings.simplefilter("ignore")
-        browser = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        opened = browser.new_page(viewport={"width": 1366, "height": 768})
-        opened.goto(live.link())
-        yield opened
-        browser.close()
+    opened = chromium.new_page(viewport={"width": 1366, "height": 768})
+    opened.goto(live.link())
+    yield opened
+    opened.close()
     live.close()
 
 

@@ -86,8 +86,10 @@ def _shapes(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, Sequence[in
 
 
 def _is_map(shape: Sequence[int], square: bool) -> bool:
-    """Of a square photo only a square map: channels in the last axis, as ConvNeXt's, are none."""
-    return len(shape) == 4 and max(shape[2:]) > 1 and (shape[2] == shape[3] or not square)
+    """Channels in the last axis, as ConvNeXt's, are none: a square photo shows them."""
+    if len(shape) != 4 or max(shape[2:]) <= 1:
+        return False
+    return not (square and shape[1] == shape[2] != shape[3])
 
 
 def _bottlenecks(nodes: Sequence[fx.Node]) -> list[fx.Node]:
