@@ -242,6 +242,11 @@ def test_many_keep_ratios_are_cut_at_once(finicky, photos: Path, tmp_path: Path)
     _is_one_line(_prune(finicky, photos, out, "--keep", "0.1,0.2"), 2, "--force")
 
 
+def test_exhaustive_and_named_ratios_exclude_each_other(finicky, photos: Path) -> None:  # type: ignore[no-untyped-def]
+    done = finicky("run", photos, "--keep", "0.1", "--exhaustive")
+    _is_one_line(done, 2, "--exhaustive is for all keep ratios: leave it or --keep out")
+
+
 def test_missing_option_is_misuse(finicky) -> None:  # type: ignore[no-untyped-def]
     done = finicky("prune", "--keep", "0.2")
     assert done.code == 2

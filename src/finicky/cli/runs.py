@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Keep = Annotated[
     str | None,
     typer.Option(
-        "--keep", help="Keep ratios to try: 0.05,0.1,0.2 or 0.05:0.5:0.05; each in (0, 1]."
+        "--keep",
+        help="Keep ratios to try: 0.05,0.1,0.2 or 0.05:0.5:0.05; each in (0, 1]. Default: search "
+        "for the best of 0.01 to 0.99.",
     ),
 ]
 Decision = Annotated[
@@ -73,6 +75,9 @@ def run(
         typer.Option(help="Channel counts from this up become multiples of it; 1: as they are."),
     ] = 16,
     keep: Keep = None,
+    exhaustive: Annotated[
+        bool, typer.Option(help="Evaluate all of 0.01 to 0.99 instead of searching among them.")
+    ] = False,
     tile: Annotated[
         int | None, typer.Option(help="Side of a tile in px; default: the project's, or 96.")
     ] = None,
@@ -111,6 +116,7 @@ def run(
 ) -> None:
     """The main job: score, cut at many keep ratios, train, test, time, choose, report.
 
+    Without --keep it searches: a quick glance at some ratios, then closer and closer to the best.
     Stopped in the middle, the same command goes on where it was.
     """
     from finicky.locks import refuse_taken
@@ -119,9 +125,10 @@ def run(
     opened = Project.open(project)
     folder = out or opened.runs / time.strftime("%Y%m%d-%H%M%S")
     refuse_taken(folder)  # torch takes seconds to load
-    from finicky.sweep import DEFAULT_KEEP_RATIOS, Execution, SweepSettings, parse_ratios
+    from finicky.sweep import DEFAULT_KEEP_RATIOS, Execution, SearchSettings, SweepSettings
     from finicky.sweep.training_kinds import parse_kinds, parse_time
 
+    ratios = keep_ratios(keep, exhaustive)
     settings = SweepSettings(
         backbone=backbone or opened.backbone,
         weights=weights,
@@ -131,7 +138,7 @@ def run(
         criterion=criterion,
         repair=repair,
         round_to=round_to,
-        keep_ratios=DEFAULT_KEEP_RATIOS if keep is None else parse_ratios(keep),
+        keep_ratios=ratios or DEFAULT_KEEP_RATIOS,
         tile=tile if tile is not None else opened.tile,
         features=features,
         targets=tuple(target or ()),
@@ -153,7 +160,17 @@ def run(
     )
     say(f"run folder: {folder} (stopped early, go on with the same command and --out)")
     execution = Execution(workers, executor, ray_address)
-    carry_out(opened, folder, settings, choice, execution=execution, force=force, as_json=as_json)
+    search = SearchSettings() if ratios is None else None
+    carry_out(
+        opened,
+        folder,
+        settings,
+        choice,
+        execution=execution,
+        search=search,
+        force=force,
+        as_json=as_json,
+    )
 
 
 def select(
@@ -207,6 +224,18 @@ def decision_settings(
     return DecisionSettings(decision, Weights(**merged), Constraints(**limits))
 
 
+def keep_ratios(keep: str | None, exhaustive: bool) -> tuple[float, ...] | None:
+    """The ratios that are to be evaluated; ``None``: those that a search asks for."""
+    from finicky.errors import UsageError
+    from finicky.sweep import SearchSettings, parse_ratios
+
+    if exhaustive and keep is not None:
+        raise UsageError("--exhaustive is for all keep ratios: leave it or --keep out")
+    if exhaustive:
+        return SearchSettings().grid
+    return None if keep is None else parse_ratios(keep)
+
+
 def carry_out(
     project: Any,
     folder: Path,
@@ -214,6 +243,7 @@ def carry_out(
     choice: Any,
     *,
     execution: Any = None,
+    search: Any = None,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -229,6 +259,7 @@ def carry_out(
                 settings,
                 choice,
                 execution=execution or Execution(),
+                search=search,
                 force=force,
                 progress=progress,
                 listen=progress.listen if isinstance(progress, JsonEvents) else tell,
@@ -238,15 +269,18 @@ def carry_out(
             write_run_gallery(folder, project, progress=progress)
             write_report(folder, progress=progress)
     except KeyboardInterrupt:
-        say(f"error: interrupted; {_interrupted(folder, len(settings.candidates()))}")
+        total = len(settings.candidates()) if search is None else None
+        say(f"error: interrupted; {_interrupted(folder, total)}")
         raise typer.Exit(130) from None
     show(result, as_json)
 
 
-def _interrupted(folder: Path, total: int) -> str:
+def _interrupted(folder: Path, total: int | None) -> str:
+    """How far a run came; how many candidates a search will ask for nobody knows."""
     done = len(list(folder.glob("candidates/*/metrics.json")))
+    of_total = "" if total is None else f"of {total} "
     return (
-        f"{done} of {total} candidates are finished; the same command with --out {folder} goes on "
+        f"{done} {of_total}candidates are finished; the same command with --out {folder} goes on "
         "from there"
     )
 

@@ -13,6 +13,7 @@ from finicky.importance import CRITERIA
 from finicky.report import wording as w
 from finicky.report.comparison import RESAMPLES
 from finicky.report.facts import SPLITS, RunFacts
+from finicky.report.search import search_words
 from finicky.sweep.training_kinds import KIND_WORDS
 
 # Of `environment()`, in the order in which they are told.
@@ -98,6 +99,7 @@ def method_details(facts: RunFacts) -> list[Detail]:
     """How filters were ranked, and how quality was measured."""
     told = facts.conditions
     return [
+        *(Detail(label, text) for label, text in search_words(facts.root)),
         Detail("Network", f"{told.get('backbone')}; weights: {_weights(facts.run)}"),
         Detail("Ranking", _ranking(told)),
         Detail("After the cut", _repair(facts)),

@@ -4,6 +4,7 @@ from finicky.sweep.decide import DecisionSettings, SweepResult, select_again
 from finicky.sweep.execution import Execution
 from finicky.sweep.folder import RunFolder
 from finicky.sweep.run import run_sweep
+from finicky.sweep.search import SearchSettings
 from finicky.sweep.settings import DEFAULT_KEEP_RATIOS, SweepSettings, parse_ratios
 from finicky.sweep.table import COLUMNS, read_table
 
@@ -13,6 +14,7 @@ __all__ = [
     "DecisionSettings",
     "Execution",
     "RunFolder",
+    "SearchSettings",
     "SweepResult",
     "SweepSettings",
     "parse_ratios",

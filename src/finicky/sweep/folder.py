@@ -22,6 +22,7 @@ from finicky.files import (
 from finicky.locks import sole_owner
 from finicky.sweep.journal import Journal
 
+SEARCH = "search.json"
 RUN, JOURNAL, RESULTS, REPORT = "run.json", "journal.jsonl", "results.csv", "report.html"
 METRICS, FAILED, PREDICTIONS = "metrics.json", "failed.json", "predictions.npz"
 HEAD, ONNX, LATENCY, IMPORTANCE = "head.safetensors", "model.onnx", "latency.json", "importance.npz"
@@ -138,7 +139,7 @@ class RunFolder:
             remove(path)
         for name in ("candidates", "selected", "tiles", "crops", "gallery"):
             remove(self.root / name)
-        for name in (RESULTS, REPORT, IMPORTANCE, LATENCY, JOURNAL, RUN):
+        for name in (RESULTS, REPORT, IMPORTANCE, LATENCY, SEARCH, JOURNAL, RUN):
             remove(self.root / name)
 
     def record(self, what: str, files: Iterable[Path]) -> None:
@@ -262,7 +263,7 @@ def _foreign(root: Path) -> bool:
     """Whether anything in the folder is not what a run leaves whose ``run.json`` is missing."""
     ours = {"tiles", "crops", "candidates", "selected", "gallery", "project"}
     if any((root / name).is_dir() for name in ("tiles", "candidates")):
-        ours |= {RESULTS, REPORT, IMPORTANCE, LATENCY, JOURNAL}
+        ours |= {RESULTS, REPORT, IMPORTANCE, LATENCY, SEARCH, JOURNAL}
     return any(name not in ours for name in _visible(root))
 
 

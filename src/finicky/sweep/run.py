@@ -33,6 +33,8 @@ from finicky.sweep.inputs import (
     make_tiles,
 )
 from finicky.sweep.maps import keep_crops
+from finicky.sweep.search import SearchSettings
+from finicky.sweep.searching import Searcher
 from finicky.sweep.settings import SweepSettings
 from finicky.sweep.table import failed_row, quality_columns
 from finicky.sweep.timing import time_candidates
@@ -48,6 +50,7 @@ def run_sweep(
     decision: DecisionSettings = DecisionSettings(),
     *,
     execution: Execution = Execution(),
+    search: SearchSettings | None = None,
     force: bool = False,
     progress: Progress = silent,
     listen: Listener = unheard,
@@ -60,6 +63,8 @@ def run_sweep(
         settings: What to try.
         decision: How to choose.
         execution: Where candidates are made; changes no number.
+        search: Which keep ratios to look for the best among; ``None``: evaluate all that the
+            settings name.
         force: Throw away an earlier run under other conditions.
         progress: Told what is done of what.
         listen: Told of every candidate, and of damaged files; see `Event`.
@@ -74,7 +79,7 @@ def run_sweep(
     with folder.owned():
         try:
             sweep = _Sweep(project, folder, settings, execution, progress, listen)
-            return sweep.run(decision, force=force)
+            return sweep.run(decision, search, force=force)
         except BaseException as error:
             folder.note_end(error)
             raise
@@ -105,12 +110,14 @@ class _Sweep:
         check_method(settings.method, self._backbone)
         self._evidence = gather_evidence(project, settings, progress=progress)
 
-    def run(self, decision: DecisionSettings, *, force: bool) -> SweepResult:
+    def run(
+        self, decision: DecisionSettings, search: SearchSettings | None, *, force: bool
+    ) -> SweepResult:
         folder, settings = self._folder, self._settings
         self._open(force)
         with Spool() as spool:
             data = self._tiles(spool)
-            outcomes = self._evaluate(data, decision)
+            outcomes = self._evaluate(data, decision, search)
             done = [o.metrics for o in outcomes if o.metrics is not None]
             # Last and alone: what is made at the same time would slow what is clocked.
             self._stale("latency", folder.root / LATENCY)
@@ -151,8 +158,10 @@ class _Sweep:
         size, targets = self._settings.tile, self._evidence.targets
         return load_tiles(table, spool, size=size, targets=targets, progress=progress)
 
-    def _evaluate(self, data: TileSet, decision: DecisionSettings) -> list[Outcome]:
-        """Every candidate; here a search would ask for some, look, and ask for more."""
+    def _evaluate(
+        self, data: TileSet, decision: DecisionSettings, search: SearchSettings | None
+    ) -> list[Outcome]:
+        """Every candidate, or those that a search asks for."""
         candidates = [Candidate(*each) for each in self._settings.candidates()]
         bench = Workbench(
             self._backbone,
@@ -180,6 +189,9 @@ class _Sweep:
                 leader=partial(leading, decision),
                 listen=self._listen,
             )
+            if search is not None:
+                searcher = Searcher(search, bench, evaluator, self._plan, self._folder, decision)
+                return searcher.run(progress=self._progress)
             return evaluator.evaluate(candidates)
 
     def _plan(self, candidate: Candidate) -> PruningPlan:
