@@ -15,9 +15,7 @@ from finicky.data.surfaces import write_surfaces
 from finicky.progress import silent
 from finicky.project import Project
 from finicky.report import write_report
-from finicky.selection import Weights
 from finicky.sweep import (
-    DecisionSettings,
     Execution,
     SearchSettings,
     SweepSettings,
@@ -176,11 +174,3 @@ def test_stopped_search_goes_on_as_if_it_had_not(
     glances = json.loads((searched / "search.json").read_text())["seen"]
     journal = (out / "journal.jsonl").read_text()
     assert journal.count('"glanced"') == sum(one["share"] < 1 for one in glances)
-
-
-def test_decision_of_the_person_leads_the_search(project: Project, tmp_path: Path) -> None:
-    """Quality alone counts: the search must not trade it for savings."""
-    decision = DecisionSettings(weights=Weights(quality=1, params=0, time=0))
-    result = run_sweep(project, tmp_path / "run", SETTINGS, decision, search=FEW)
-    best = max(row["val_f1"] for row in result.rows if not math.isnan(row["val_f1"] or math.nan))
-    assert result.chosen["val_f1"] == best
