@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from finicky.backbones import Backbone, Preprocessing, load_backbone
+from finicky.backbones.truncation import truncate
 from finicky.classes import DEFAULT_CLASSES, ClassTable
 from finicky.data.pairs import UsablePairs, find_pairs, usable_pairs
 from finicky.export.costs import fit_budgets, fit_plans
@@ -93,6 +94,7 @@ def prune(
     round_to: int = 1,
     allocation: str = "uniform",
     min_channels: int = 1,
+    depth: str = "",
     target: Sequence[str] | None = None,
     classes: ClassTable = DEFAULT_CLASSES,
     weights: str | Path | None = None,
@@ -120,6 +122,7 @@ def prune(
             best scores of all layers together; ``sensitivity``, more where a cut changes the
             answer more.
         min_channels: For ``finicky``: least that a layer keeps.
+        depth: For ``finicky``: the last convolution that stays; empty: all do.
         target: Names of the classes that count as evidence; by default those of role target.
         classes: What the numbers in the masks mean.
         weights: Where the backbone's weights come from; see `load_backbone`.
@@ -146,6 +149,7 @@ def prune(
         round_to=round_to,
         allocation=allocation,
         min_channels=min_channels,
+        depth=depth,
         target=target,
         classes=classes,
         weights=weights,
@@ -169,6 +173,7 @@ def prune_many(
     round_to: int = 1,
     allocation: str = "uniform",
     min_channels: int = 1,
+    depth: str = "",
     target: Sequence[str] | None = None,
     classes: ClassTable = DEFAULT_CLASSES,
     weights: str | Path | None = None,
@@ -194,6 +199,9 @@ def prune_many(
         backbone = load_backbone(backbone, weights=weights, arch=arch, preprocessing=preprocessing)
     check_method(method, backbone)
     backbone.check_size(input_size)
+    before = count(backbone.module, input_size)
+    if depth:
+        backbone = truncate(backbone, depth)
     rule = Allocation(allocation, min_channels, round_to)
     budgets = parse_budgets(budget)
     if budgets:  # refused before any photo is read
@@ -215,7 +223,7 @@ def prune_many(
     if budgets and isinstance(ranking, FinickyRanking) and rule.kind != "uniform":
         fitted = fit_plans(backbone, budgets, ranking, size=input_size, progress=progress)
         keep_ratios = (fitted,)
-    return _cut_all(backbone, ranking, evidence, keep_ratios, input_size, progress)
+    return _cut_all(backbone, ranking, evidence, keep_ratios, before, input_size, progress)
 
 
 def write_networks(table: Path, facts: Sequence[Mapping[str, Any]]) -> None:
@@ -236,12 +244,12 @@ def _cut_all(
     ranking: Ranking,
     evidence: UsablePairs,
     keep_ratios: Sequence[float],
+    before: Counts,
     input_size: int,
     progress: Progress,
 ) -> Iterator[PrunedModel]:
     groups = ranking.groups if isinstance(ranking, FinickyRanking) else None
     cutter = Cutter(backbone, max(TRACE_SIZE, backbone.min_size), groups=groups)
-    before = count(backbone.module, input_size)
     for number, keep_ratio in enumerate(keep_ratios, start=1):
         plan = ranking.plan(keep_ratio)
         smaller = cutter.cut(plan.decisions)

@@ -68,6 +68,7 @@ class FinickyRanking:
     scores: dict[str, np.ndarray]
     criterion: str
     allocation: Allocation = field(default_factory=Allocation)
+    seen: Evidence | None = field(default=None, repr=False)
 
     def plan(self, keep_ratio: float, *, progress: Progress = silent) -> PruningPlan:
         """The best channels of every group, as many as its share."""
@@ -184,7 +185,7 @@ def rank(
             options=replace(tiles, size=max(tiles.size, backbone.min_size), per_photo=1),
         )
         rule = replace(rule, losses=measure_losses(backbone.module, groups, scores, batches))
-    return FinickyRanking(backbone.name, groups, scores, criterion_name, rule)
+    return FinickyRanking(backbone.name, groups, scores, criterion_name, rule, evidence)
 
 
 def look(

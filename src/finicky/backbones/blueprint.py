@@ -27,6 +27,7 @@ _BUILDERS = {
     "program": "finicky.backbones.program:build",
     # Of a floor above, named and never imported here.
     "pruned": "finicky.pruning.store:build_pruned",
+    "truncated": "finicky.backbones.truncation:build",
 }
 
 
@@ -35,7 +36,7 @@ class Blueprint:
     """How to build a network's unpruned module again.
 
     Attributes:
-        kind: ``builtin``, ``zoo``, ``keras``, ``onnx``, ``program`` or ``pruned``.
+        kind: ``builtin``, ``zoo``, ``keras``, ``onnx``, ``program``, ``pruned`` or ``truncated``.
         spec: What the builder needs, as plain small JSON.
         blob: What does not fit into JSON, such as a graph without its weights.
     """

@@ -46,6 +46,9 @@ def prune(
     ] = 1,
     allocation: options.AllocationRule = "uniform",
     min_channels: options.MinChannels = 1,
+    depth: Annotated[
+        str, typer.Option(help="The last convolution that stays; default: all do.")
+    ] = "",
     target: options.Target = None,
     weights: options.WeightsSource = None,
     arch: options.Arch = None,
@@ -76,6 +79,7 @@ def prune(
             round_to=round_to,
             allocation=allocation,
             min_channels=min_channels,
+            depth=depth,
             target=target,
             weights=weights,
             arch=arch,

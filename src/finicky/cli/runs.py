@@ -97,6 +97,13 @@ def run(
     ] = 1.0,
     train: options.Train = "frozen",
     time_limit: options.TrainTime = None,
+    depth: Annotated[
+        str,
+        typer.Option(
+            help="Where candidates end: full, at the last layer; auto, also where the network "
+            "tells the target best on training tiles; all; or convolutions, with commas."
+        ),
+    ] = "full",
     maps: Annotated[
         bool,
         typer.Option(help="Train a pixel head for the chosen network: a map finer than a tile."),
@@ -150,6 +157,7 @@ def run(
         train=parse_kinds(train),
         train_time_s=None if time_limit is None else parse_time(time_limit),
         maps=maps,
+        depth=depth,
     )
     choice = decision_settings(
         decision,
@@ -287,6 +295,7 @@ def _interrupted(folder: Path, total: int | None) -> str:
 
 def show(result: SweepResult, as_json: bool) -> None:
     """The chosen candidate against the unpruned network, and where to look."""
+    from finicky.report import depth_lines
     from finicky.sweep.training_kinds import FROZEN, KIND_WORDS
 
     chosen, full = result.chosen, result.full
@@ -297,8 +306,9 @@ def show(result: SweepResult, as_json: bool) -> None:
         emit("result", out=str(root), **found)
         return
     kind = "" if chosen["train"] == FROZEN else f" ({KIND_WORDS[chosen['train']]})"
+    ending = _ending(chosen)
     print(
-        f"chosen: keep {chosen['keep_ratio']:g}{kind}, {chosen['params']:,.0f} parameters "
+        f"chosen: keep {chosen['keep_ratio']:g}{kind}{ending}, {chosen['params']:,.0f} parameters "
         f"({chosen['params'] / full['params']:.1%} of {full['params']:,.0f})"
     )
     if chosen.get("latency_ratio"):
@@ -313,9 +323,17 @@ def show(result: SweepResult, as_json: bool) -> None:
             f"full network {_interval(full, name)}"
         )
     print(_told_map(result))
+    for line in depth_lines(root, chosen, full):
+        print(line)
     print(f"table: {root / 'results.csv'}")
     print(f"model: {root / 'selected'}")
     print(f"report: {root / 'report.html'}")
+
+
+def _ending(row: dict[str, Any]) -> str:
+    """Where a network ends that does not go to its last layer."""
+    _, _, layer = str(row["candidate"]).partition("-to-")
+    return f" up to {layer}" if layer else ""
 
 
 def _told_map(result: SweepResult) -> str:

@@ -18,11 +18,13 @@ class JointMoments:
             quarter counts by a quarter as marked.
         sums: ``(2, C)`` of responses.
         products: ``(2, C, C)`` of products of two channels' responses at a pixel.
+        squares: Of the shares by which the mask covers pixels.
     """
 
     weight: np.ndarray
     sums: np.ndarray
     products: np.ndarray
+    squares: float = 0.0
 
     @classmethod
     def empty(cls, channels: int) -> JointMoments:
@@ -35,6 +37,7 @@ class JointMoments:
         inside = masks.float().reshape(-1)
         counted = torch.ones_like(inside) if valid is None else valid.float().reshape(-1)
         marked = inside.nonzero().squeeze(1)  # mostly few
+        self.squares += float((inside[marked].double() ** 2).sum())
         self._note(1, rows[marked], inside[marked])
         self._note(0, rows, counted - inside, whole=valid is None and not len(marked))
 
@@ -60,9 +63,9 @@ class JointMoments:
         return second - np.outer(centre, centre)
 
     def mask_correlation(self) -> np.ndarray:
-        """``(C,)`` size of the correlation with the masks over all pixels, as a share of the best.
+        """``(C,)`` size of the correlation with the masks over all pixels, in [0, 1].
 
-        A common factor, the masks' own variance, is left out. 0 for a channel that never varies.
+        0 for a channel that never varies.
         """
         pixels = self.weight.sum()
         mean = self.sums.sum(0) / pixels
@@ -70,5 +73,5 @@ class JointMoments:
         variance = np.maximum(square - mean**2, 0)
         common = np.abs(self.sums[1] / pixels - mean * self.weight[1] / pixels)
         varies = variance > 1e-12 * np.maximum(square, 1e-30)
-        found = np.divide(common, np.sqrt(variance), out=np.zeros_like(mean), where=varies)
-        return found / max(float(found.max(initial=0)), 1e-30)
+        spread = np.sqrt(max(self.squares / pixels - (self.weight[1] / pixels) ** 2, 1e-30))
+        return np.divide(common, np.sqrt(variance) * spread, out=np.zeros_like(mean), where=varies)

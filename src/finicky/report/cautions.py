@@ -9,6 +9,7 @@ import numpy as np
 
 from finicky.report import wording as w
 from finicky.report.comparison import Comparison
+from finicky.report.depth import depth_lines
 from finicky.report.facts import RunFacts
 
 FEW_GROUPS = 10
@@ -28,6 +29,7 @@ def cautions(facts: RunFacts, comparison: Comparison) -> list[str]:
     """The warnings that apply to this run, the gravest first; empty where none does."""
     return [
         *_weak_reference(facts),
+        *depth_lines(facts.root, facts.chosen.row, facts.full.row),
         *_few_groups(facts),
         *_missing_intervals(facts, comparison),
         *_optimism(facts),

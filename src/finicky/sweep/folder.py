@@ -27,6 +27,7 @@ RUN, JOURNAL, RESULTS, REPORT = "run.json", "journal.jsonl", "results.csv", "rep
 METRICS, FAILED, PREDICTIONS = "metrics.json", "failed.json", "predictions.npz"
 HEAD, ONNX, LATENCY, IMPORTANCE = "head.safetensors", "model.onnx", "latency.json", "importance.npz"
 SCRATCH = ".scratch"
+DEPTH = "depth.json"
 # What a candidate's metrics.json vouches for.
 CANDIDATE_FILES = ("plan.json", "model.safetensors", HEAD, ONNX, PREDICTIONS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -19,23 +20,26 @@ class Candidate:
     Attributes:
         keep_ratio: In (0, 1]; 1 is the unpruned network.
         train: What is done after the cut, one of `TRAIN_KINDS`.
+        depth: The last convolution that stays; empty: all do.
     """
 
     keep_ratio: float
     train: str = FROZEN
+    depth: str = ""
 
     @property
     def name(self) -> str:
         """The candidate's folder: one name, one candidate."""
-        return candidate_name(self.keep_ratio, self.train)
+        name = candidate_name(self.keep_ratio, self.train)
+        return f"{name}-to-{_plain(self.depth)}" if self.depth else name
 
     @property
     def unpruned(self) -> bool:
-        return self.keep_ratio == 1
+        return self.keep_ratio == 1 and not self.depth
 
     def to_json(self) -> dict[str, Any]:
-        """A plain value for JSON."""
-        return asdict(self)
+        """A plain value for JSON; a field that is as by default leaves no trace."""
+        return {key: value for key, value in asdict(self).items() if value != ""}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
@@ -50,3 +54,8 @@ def candidate_name(keep_ratio: float, train: str = FROZEN) -> str:
     """
     name = f"keep-{keep_ratio:.10f}".rstrip("0").rstrip(".")
     return name if train == FROZEN else f"{name}-{train}"
+
+
+def _plain(layer: str) -> str:
+    """A layer's name as part of a folder's."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", layer)

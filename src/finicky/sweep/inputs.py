@@ -183,7 +183,7 @@ def fingerprint(
     classes = [(c.id, c.name, c.role) for c in project.classes]
     digest.update(repr(classes).encode())
     # More keep ratios or more timing add to a run; they change nothing that is there.
-    additive = ("keep_ratios", "latency_seconds", "maps", "train")
+    additive = ("keep_ratios", "latency_seconds", "maps", "train", "depth")
     return {
         **{name: value for name, value in settings.to_json().items() if name not in additive},
         "targets": [t.name for t in evidence.targets],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from finicky.backbones import Backbone, load_backbone
-from finicky.files import atomic_path, write_json
+from finicky.files import atomic_path, read_json, write_json
 from finicky.importance import TileOptions
 from finicky.progress import Progress, silent
 from finicky.project import Project
@@ -18,11 +20,12 @@ from finicky.pruning import PruningPlan
 from finicky.ranking import Ranking, check_method, rank, unpruned_plan
 from finicky.spool import Spool
 from finicky.sweep.decide import DecisionSettings, SweepResult, decide, leading
+from finicky.sweep.depth import DepthLook
 from finicky.sweep.evaluator import Evaluator
 from finicky.sweep.events import Event, Listener, unheard
 from finicky.sweep.execution import Execution, start
 from finicky.sweep.executors import Outcome
-from finicky.sweep.folder import IMPORTANCE, LATENCY, METRICS, RUN, RunFolder, remove
+from finicky.sweep.folder import DEPTH, IMPORTANCE, LATENCY, METRICS, RUN, RunFolder, remove
 from finicky.sweep.identity import Candidate
 from finicky.sweep.inputs import (
     Evidence,
@@ -108,6 +111,7 @@ class _Sweep:
         )
         self._backbone.check_size(settings.tile)
         check_method(settings.method, self._backbone)
+        self._depth = DepthLook(self._backbone, settings.tile, settings.depth)
         self._evidence = gather_evidence(project, settings, progress=progress)
 
     def run(
@@ -118,6 +122,7 @@ class _Sweep:
         with Spool() as spool:
             data = self._tiles(spool)
             outcomes = self._evaluate(data, decision, search)
+            self._look_deep(data)
             done = [o.metrics for o in outcomes if o.metrics is not None]
             # Last and alone: what is made at the same time would slow what is clocked.
             self._stale("latency", folder.root / LATENCY)
@@ -161,7 +166,7 @@ class _Sweep:
     def _evaluate(
         self, data: TileSet, decision: DecisionSettings, search: SearchSettings | None
     ) -> list[Outcome]:
-        """Every candidate, or those that a search asks for."""
+        """Every candidate, or those that a search asks for; each at every depth asked for."""
         candidates = [Candidate(*each) for each in self._settings.candidates()]
         bench = Workbench(
             self._backbone,
@@ -191,15 +196,38 @@ class _Sweep:
             )
             if search is not None:
                 searcher = Searcher(search, bench, evaluator, self._plan, self._folder, decision)
-                return searcher.run(progress=self._progress)
-            return evaluator.evaluate(candidates)
+                found = searcher.run(progress=self._progress)
+                earlier = self._ends(data, [one.candidate for one in found])
+                return found + (evaluator.evaluate(earlier) if earlier else [])
+            return evaluator.evaluate([*candidates, *self._ends(data, candidates)])
+
+    def _ends(self, data: TileSet, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """The same candidates, ended at earlier layers."""
+        seen = self._look_deep(data) if self._depth.must_look_first else None
+        return [
+            replace(one, depth=layer)
+            for layer in self._depth.ends(seen)
+            for one in candidates
+            if not one.unpruned
+        ]
 
     def _plan(self, candidate: Candidate) -> PruningPlan:
-        return (
-            unpruned_plan(self._backbone)
-            if candidate.unpruned
-            else self._ranking.plan(candidate.keep_ratio)
-        )
+        if candidate.unpruned:
+            return unpruned_plan(self._backbone)
+        if candidate.depth:
+            return self._depth.plan(self._ranking, candidate)
+        return self._ranking.plan(candidate.keep_ratio)
+
+    def _look_deep(self, data: TileSet) -> dict[str, Any]:
+        """At which depth the network sees the target, and what a tile's texture alone tells."""
+        path = self._folder.root / DEPTH
+        if self._stale("depth", path):
+            splits, seed = self._evidence.splits, self._settings.seed
+            seen = self._depth.look(self._ranking, data, splits, seed=seed, progress=self._progress)
+            write_json(path, seen)
+            self._folder.record("depth", [path])
+        found: dict[str, Any] = read_json(path)
+        return found
 
     @cached_property
     def _ranking(self) -> Ranking:

@@ -49,6 +49,9 @@ class SweepSettings:
             ``scratch`` (the same shape with fresh weights).
         train_time_s: For all trained candidates together, divided evenly; ``None``: each until
             nothing is gained.
+        depth: Where networks end: ``full``, at the last layer; ``auto``, also where they tell the
+            target best on training tiles, if that is earlier; ``all``, everywhere; or names of
+            convolutions, with commas.
         maps: Whether the chosen candidate gets a pixel head, for a map finer than a tile.
     """
 
@@ -72,6 +75,7 @@ class SweepSettings:
     train: tuple[str, ...] = (FROZEN,)
     train_time_s: float | None = None
     maps: bool = True
+    depth: str = "full"
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -104,6 +108,8 @@ class SweepSettings:
             raise UsageError(f"tile must be at least 16 px, got {self.tile}")
         if not 0 < self.min_coverage <= 1:
             raise UsageError(f"min coverage must be in (0, 1], got {self.min_coverage:g}")
+        if self.method == "original" and self.depth != "full":
+            raise UsageError("the method original knows one depth only: leave --depth out")
         if self.head_seeds < 1:
             raise UsageError(f"at least 1 head seed is needed, got {self.head_seeds}")
 

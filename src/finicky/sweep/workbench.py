@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from finicky.backbones import Backbone
+from finicky.backbones.truncation import truncate
 from finicky.classes import MaskClass
 from finicky.files import atomic_path, read_json, write_json
 from finicky.progress import Progress, silent
@@ -45,16 +46,18 @@ class Workbench:
     target: MaskClass
     progress: Progress = field(default=silent, repr=False)
     cut_training: Callable[[], TrainingTiles] | None = field(default=None, repr=False)
+    _shorter: dict[str, Backbone] = field(default_factory=dict, repr=False)
 
     def make(
         self, candidate: Candidate, plan: PruningPlan, here: Path, *, progress: Progress = silent
     ) -> dict[str, Any]:
         """Cut, train, test and export one candidate into ``here``; returns its metrics."""
         with threads(THREADS):
+            whole = self.at(candidate.depth)
             repair = not candidate.unpruned and set(self.settings.repairs) != {"none"}
             return evaluate_candidate(
                 candidate,
-                self.backbone,
+                whole,
                 plan,
                 self.data,
                 self.settings,
@@ -64,6 +67,14 @@ class Workbench:
                 tiles=self.training if candidate.train != FROZEN else None,
                 progress=progress,
             )
+
+    def at(self, depth: str) -> Backbone:
+        """The unpruned network, to the depth at which a candidate ends."""
+        if not depth:
+            return self.backbone
+        if depth not in self._shorter:
+            self._shorter[depth] = truncate(self.backbone, depth, size=self.settings.tile)
+        return self._shorter[depth]
 
     def lay_out(self, place: Path) -> None:
         """Write what another process needs to make the same candidates; see `open`."""
