@@ -78,6 +78,7 @@ def run(
     exhaustive: Annotated[
         bool, typer.Option(help="Evaluate all of 0.01 to 0.99 instead of searching among them.")
     ] = False,
+    budget: options.BudgetLimits = None,
     tile: Annotated[
         int | None, typer.Option(help="Side of a tile in px; default: the project's, or 96.")
     ] = None,
@@ -132,7 +133,9 @@ def run(
     opened = Project.open(project)
     folder = out or opened.runs / time.strftime("%Y%m%d-%H%M%S")
     refuse_taken(folder)  # torch takes seconds to load
+    from finicky.pruning.budget import parse_budgets
     from finicky.sweep import DEFAULT_KEEP_RATIOS, Execution, SearchSettings, SweepSettings
+    from finicky.sweep.limits import keep_within
     from finicky.sweep.training_kinds import parse_kinds, parse_time
 
     ratios = keep_ratios(keep, exhaustive)
@@ -166,9 +169,15 @@ def run(
         max_size_mb=max_size_mb,
         min_recall=min_recall,
     )
+    if budget:
+        with ConsoleProgress() as progress:
+            limits = parse_budgets(budget)
+            settings, choice = keep_within(settings, choice, limits, progress=progress)
+        say(f"keep ratios within {', '.join(budget)}: {settings.keep_ratios[-1]:g} and below")
     say(f"run folder: {folder} (stopped early, go on with the same command and --out)")
     execution = Execution(workers, executor, ray_address)
-    search = SearchSettings() if ratios is None else None
+    # Within budgets the default ratios are tried: a search would ask for others.
+    search = SearchSettings() if ratios is None and not budget else None
     carry_out(
         opened,
         folder,

@@ -159,25 +159,20 @@ class _Sizes:
         return round(max(1, found) * STEP, 6)
 
 
-def fit_budgets(
+def uniform_costs(
     backbone: Backbone,
-    budgets: Sequence[Budget],
     *,
     size: int,
     allocation: Allocation | None = None,
     progress: Progress = silent,
-) -> float:
-    """The largest keep ratio that keeps every budget when all groups are cut alike.
+) -> NetworkCosts:
+    """Costs when all groups are cut alike.
 
     Args:
         backbone: Unpruned.
-        budgets: At least one.
         size: Side of a tile in px.
         allocation: Its rounding and least number of channels; the kind is not read.
         progress: Told of measurements.
-
-    Raises:
-        UsageError: Even the smallest cut costs more.
     """
     groups = find_groups(backbone.module, size)
     rule = allocation or Allocation()
@@ -188,7 +183,25 @@ def fit_budgets(
             groups, {}, ratio, backbone=backbone.name, criterion="none", allocation=uniform
         )
 
-    costs = NetworkCosts(backbone, size, plan, groups, progress=progress)
+    return NetworkCosts(backbone, size, plan, groups, progress=progress)
+
+
+def fit_budgets(
+    backbone: Backbone,
+    budgets: Sequence[Budget],
+    *,
+    size: int,
+    allocation: Allocation | None = None,
+    progress: Progress = silent,
+) -> float:
+    """The largest keep ratio that keeps every budget when all groups are cut alike.
+
+    Arguments as for `uniform_costs`.
+
+    Raises:
+        UsageError: Even the smallest cut costs more.
+    """
+    costs = uniform_costs(backbone, size=size, allocation=allocation, progress=progress)
     return min(costs.largest(budget) for budget in budgets)
 
 
