@@ -140,7 +140,7 @@ class RunFolder:
             remove(path)
         for name in ("candidates", "selected", "tiles", "crops", "gallery"):
             remove(self.root / name)
-        for name in (RESULTS, REPORT, IMPORTANCE, LATENCY, SEARCH, JOURNAL, RUN):
+        for name in (RESULTS, REPORT, IMPORTANCE, DEPTH, LATENCY, SEARCH, JOURNAL, RUN):
             remove(self.root / name)
 
     def record(self, what: str, files: Iterable[Path]) -> None:
@@ -264,7 +264,7 @@ def _foreign(root: Path) -> bool:
     """Whether anything in the folder is not what a run leaves whose ``run.json`` is missing."""
     ours = {"tiles", "crops", "candidates", "selected", "gallery", "project"}
     if any((root / name).is_dir() for name in ("tiles", "candidates")):
-        ours |= {RESULTS, REPORT, IMPORTANCE, LATENCY, SEARCH, JOURNAL}
+        ours |= {RESULTS, REPORT, IMPORTANCE, DEPTH, LATENCY, SEARCH, JOURNAL}
     return any(name not in ours for name in _visible(root))
 
 
