@@ -53,7 +53,7 @@ from finicky.training.scratch import ScratchSettings, train_backbone
 
 TILE, SMALL = 96, 240
 EPOCHS = 6
-FINAL, LIMIT_PHOTOS = "final.onnx", 40
+FINAL, LIMIT_PHOTOS = "final.onnx", 60
 GENERATED = 480
 METU_MOST = {"train": 180, "validation": 50, "test": 60}  # of each class
 CRACK, BACKGROUND = (DEFAULT_CLASSES.named(name).id for name in ("crack", "background"))
@@ -109,9 +109,9 @@ STYLES = (
 
 # Keep ratios make files of at most 1.5 MB. AlexNet is trained before: see `train_alexnet`.
 RECIPES = {
-    "crack-vgg16": Recipe("vgg16", 0.15, scored=80, epochs=3),
+    "crack-vgg16": Recipe("vgg16", 0.15, scored=80, epochs=8),
     "crack-alexnet": Recipe("alexnet-bn", 0.3, scored=200, epochs=12),
-    "crack-efficientnet-lite0": Recipe("efficientnet-lite0", 0.25, scored=200, epochs=3),
+    "crack-efficientnet-lite0": Recipe("efficientnet-lite0", 0.25, scored=200, epochs=8),
 }
 
 

@@ -40,7 +40,7 @@ FEATURES = "mean+max"
 # Roads and cameras that nobody has photographed for us: further than the default goes.
 AUGMENTATION = SurfaceAugmentation(scale=1.6, contrast=0.4, brightness=40, blur=0.3, noise=10)
 RECONSTRUCTED_TILES = 384
-MOST_MAP_PHOTOS = {"train": 90, "validation": 30, "test": 30}
+MOST_MAP_PHOTOS = {"train": 90, "validation": 50, "test": 50}
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from finicky.training import (
     sample_cells,
     stage_taps,
 )
+from finicky.training.pixel_fit import is_steady
 from finicky.training.pixel_head import PHOTO
 
 OVERLAP = 0.5
@@ -126,7 +127,10 @@ def train_map(
         fit_pixel_head(samples[cells], names, size=size, cells=cells, settings=settings)
         for cells, names in tap_sets(taps, size)
     ]
-    heads += given
+    # Rounding moves the deepest responses most: of some networks a head on all taps is beyond what
+    # export allows however it is fitted, and the map would be lost where a simpler one is there.
+    steady = [h for h in heads if is_steady(h, samples[h.cells])]
+    heads = [*(steady or heads), *given]
     maps = _maps(backbone, heads, validation, progress)
     curves = [
         [pixel_curve(m, c.mask) for m, c in zip(found, validation, strict=True)] for found in maps

@@ -20,6 +20,7 @@ from finicky.training import (
     sample_cells,
     stage_taps,
 )
+from finicky.training.pixel_fit import CellSample, is_steady
 from finicky.training.pixel_head import PHOTO, contrast
 
 SIZE = 64
@@ -188,3 +189,14 @@ def _random_head(backbone: Backbone, taps: dict[str, int]) -> PixelHead:
         size=SIZE,
         cells=max(taps.values()),
     )
+
+
+def test_head_whose_weights_cancel_is_not_steady() -> None:
+    """Two equal responses of 5: what is left of large weights is mostly their rounding."""
+    sample = CellSample({"conv": np.full((4, 2), 5, np.float32)}, np.zeros(4, np.float32))
+    one = np.ones(1, np.float32)
+    for size, steady in ((1.0, True), (1000.0, False)):
+        weight = np.array([[size, 1 - size]], np.float32)
+        # 5 - 5 is a logit of 0, where a probability moves most.
+        head = PixelHead(("conv",), (weight,), 0 * one, one, -5.0, SIZE, 2)
+        assert is_steady(head, sample) is steady

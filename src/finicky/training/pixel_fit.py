@@ -158,6 +158,14 @@ def fit_pixel_head(
     )
 
 
+def is_steady(head: PixelHead, sample: CellSample) -> bool:
+    """Whether a head's map keeps to what an exported file may differ, as far as gain tells."""
+    columns = np.concatenate([sample.responses[name] for name in head.taps], axis=1)
+    weight = np.concatenate(head.weights, axis=1).astype(np.float64)
+    bias, output = (v.astype(np.float64) for v in (head.bias, head.output))
+    return _gain(columns, weight, bias, output, head.output_bias) <= MOST_GAIN
+
+
 def _gain(
     columns: np.ndarray,
     weight: np.ndarray,
