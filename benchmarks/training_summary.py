@@ -95,6 +95,7 @@ PAIRS = (
     (CHOSEN, "scratch"),
     (CHOSEN, "scratch+mask"),
     (FROZEN, "unpruned"),
+    ("scratch+mask", "unpruned"),
     (CHOSEN, "unpruned"),
 )
 
