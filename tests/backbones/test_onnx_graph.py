@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -22,7 +23,7 @@ from finicky.backbones.onnx_graph.reader import check_parity, load
 from finicky.backbones.onnx_graph.shapes import reshape_plan
 from finicky.backbones.wiring import Wiring, assemble
 from finicky.errors import DataError, UnsupportedModelError, UsageError
-from finicky.pruning import cut, find_groups, plan_from_scores, restore, save_pruned
+from finicky.pruning import cut, cut_backbone, find_groups, plan_from_scores, restore, save_pruned
 
 OLD = [(opset, False) for opset in (9, 11, 13, 17, 20)]
 NEW = [(opset, True) for opset in (18, 21)]
@@ -345,3 +346,36 @@ def test_weights_beside_the_model_are_put_inside_when_asked(tmp_path: Path) -> N
     with pytest.raises(DataError, match="it is a link or no plain file"):
         inline_onnx(tmp_path / "m.onnx", tmp_path / "other.onnx")
     assert not (tmp_path / "other.onnx").exists()
+
+
+def test_a_map_flattened_with_channels_last_is_cut_with_its_dense_layer(tmp_path: Path) -> None:
+    """As TensorFlow flattens: channel by channel within a pixel. An input that nothing takes."""
+    random = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["first"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["first", "w"], ["maps"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["maps"], ["lit"]),
+        helper.make_node("MaxPool", ["lit"], ["small"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Transpose", ["small"], ["last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["last", "flat"], ["row"]),
+        helper.make_node("MatMul", ["row", "dense"], ["y"]),
+    ]
+    stored = [
+        _weights(random, 8, 3, 3, 3, name="w"),
+        _weights(random, 8 * 8 * 8, 5, name="dense"),
+        numpy_helper.from_array(np.array([-1, 512], np.int64), "flat"),
+    ]
+    model = _model(nodes, stored, [1, 32, 32, 3])
+    model.graph.input.append(helper.make_tensor_value_info("idle", TensorProto.FLOAT, [1, 1]))
+    onnx.save(model, tmp_path / "m.onnx")
+    backbone = load_backbone(tmp_path / "m.onnx")
+    groups = find_groups(backbone.module, 32)
+    scores = {p.name: np.arange(8.0) for g in groups for p in g.producers}
+    plan = plan_from_scores(groups, scores, 0.5, backbone="m", criterion="random")
+    smaller = cut_backbone(backbone, plan.decisions, 32)
+    assert smaller.whole(torch.zeros(1, 3, 32, 32)).shape == (1, 5)
+    session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
+    x = torch.rand(1, 3, 32, 32)
+    feeds = {"x": x.permute(0, 2, 3, 1).numpy(), "idle": np.zeros((1, 1), np.float32)}
+    wanted = torch.from_numpy(session.run(None, feeds)[0])
+    torch.testing.assert_close(backbone.whole(x), wanted, rtol=1e-5, atol=1e-6)

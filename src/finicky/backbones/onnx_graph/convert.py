@@ -38,6 +38,7 @@ class Converted:
     compared_name: str
     content: bytes
     input_name: str
+    idle_inputs: dict[str, list[int]]
     size: int
     batch: int
     channels_last: bool
@@ -87,6 +88,7 @@ def convert(model: ModelProto) -> Converted:
         before,
         content,
         source.name,
+        _idle_inputs(graph),
         size,
         batch,
         channels_last,
@@ -258,7 +260,9 @@ def _photo_input(graph: GraphProto) -> tuple[Any, list[int], bool, int]:
     from onnx import TensorProto
 
     given = {t.name for t in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in given]
+    # tf2onnx leaves inputs behind that nothing takes any more.
+    taken = _uses(graph)
+    inputs = [v for v in graph.input if v.name not in given and taken[v.name]]
     if len(inputs) != 1:
         raise UnsupportedModelError(
             f"it has {len(inputs)} inputs; a network that takes one batch of photos is expected"
@@ -282,6 +286,16 @@ def _photo_input(graph: GraphProto) -> tuple[Any, list[int], bool, int]:
         raise UnsupportedModelError(f"its input of {batch} photos of {size} px is too large")
     shape = [batch, size, size, 3] if last else [batch, 3, size, size]
     return inputs[0], shape, last, batch
+
+
+def _idle_inputs(graph: GraphProto) -> dict[str, list[int]]:
+    """Shapes of inputs that have to be fed, though nothing takes them."""
+    taken, given = _uses(graph), {t.name for t in graph.initializer}
+    return {
+        value.name: [max(d.dim_value, 1) for d in value.type.tensor_type.shape.dim]
+        for value in graph.input
+        if value.name not in given and not taken[value.name]
+    }
 
 
 def _uses(graph: GraphProto) -> Counter[str]:

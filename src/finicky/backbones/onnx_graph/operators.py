@@ -130,10 +130,32 @@ def _global_pool(call: Call) -> Ref:
 
 
 def _linear(call: Call, weight: torch.Tensor, bias: torch.Tensor | None, name: str) -> Ref:
+    source, weight = _flattened(call, call.ref(), weight)
     return call.draft.layer(
-        name, "Linear", call.ref(), tensors={"weight": weight, "bias": bias},
+        name, "Linear", source, tensors={"weight": weight, "bias": bias},
         in_features=weight.shape[1], out_features=weight.shape[0], bias=bias is not None,
     )  # fmt: skip
+
+
+def _flattened(call: Call, source: Ref, weight: torch.Tensor) -> tuple[Ref, torch.Tensor]:
+    """A map flattened with its channels last, as TensorFlow does, flattened with them first.
+
+    A channel's numbers then lie together, so that they can be cut with it; the weights change
+    places to match.
+    """
+    draft = call.draft
+    flat = draft.step_of(source)
+    turn = draft.step_of(flat.args[0]) if flat is not None and flat.call in _FLATTENS else None
+    if turn is None or turn.call != "aten.permute.default" or turn.args[1] != [0, 2, 3, 1]:
+        return source, weight
+    _, channels, height, width = draft.shape(turn.args[0])
+    if draft.shape(source)[1:] != (channels * height * width,) or weight.shape[1] % channels:
+        return source, weight
+    moved = weight.reshape(-1, height, width, channels).permute(0, 3, 1, 2).flatten(1)
+    return draft.function("aten.flatten.using_ints", turn.args[0], 1, -1), moved
+
+
+_FLATTENS = ("Reshape", "aten.flatten.using_ints")
 
 
 def _gemm(call: Call) -> Ref:

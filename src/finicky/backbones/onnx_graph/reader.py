@@ -111,7 +111,8 @@ def _run(session, names: list[str], found: Converted, x: torch.Tensor) -> np.nda
     if found.byte_input:
         array = np.clip(np.rint(array), 0, 255).astype(np.uint8)
     array = np.repeat(array, found.batch, axis=0)
-    answer = session.run([found.compared_name], {found.input_name: array})[0]
+    idle = {name: np.zeros(shape, np.float32) for name, shape in found.idle_inputs.items()}
+    answer = session.run([found.compared_name], {found.input_name: array, **idle})[0]
     assert found.compared_name in names
     return np.asarray(answer)[: len(answer) // found.batch]
 
