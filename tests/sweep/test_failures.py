@@ -13,6 +13,7 @@ import finicky.sweep.workbench
 from finicky.data.surfaces import write_surfaces
 from finicky.errors import DataError, FinickyError, StorageError
 from finicky.project import Project
+from finicky.report import write_report
 from finicky.sweep import (
     DecisionSettings,
     SweepSettings,
@@ -156,6 +157,8 @@ def test_failed_candidate_is_a_row_with_its_reason(
     assert failed["candidate"] == "keep-0.5"
     assert "differs by 3e-2" in failed["failed"]
     assert not (out / "candidates" / "keep-0.5" / "metrics.json").exists()
+    told = (write_report(out)).read_text(encoding="utf-8")
+    assert "keep-0.5 could not be made" in told
     table = (out / "results.csv").read_bytes()
     again = select_again(out, DecisionSettings())
     assert (out / "results.csv").read_bytes() == table

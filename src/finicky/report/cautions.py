@@ -11,6 +11,8 @@ from finicky.report import wording as w
 from finicky.report.comparison import Comparison
 from finicky.report.depth import depth_lines
 from finicky.report.facts import RunFacts
+from finicky.sweep.folder import RESULTS
+from finicky.sweep.table import FAILED, read_table
 
 FEW_GROUPS = 10
 # Beyond this a constant answer already looks good by accuracy.
@@ -30,6 +32,7 @@ def cautions(facts: RunFacts, comparison: Comparison) -> list[str]:
     return [
         *_weak_reference(facts),
         *depth_lines(facts.root, facts.chosen.row, facts.full.row),
+        *_failed(facts),
         *_few_groups(facts),
         *_missing_intervals(facts, comparison),
         *_optimism(facts),
@@ -49,6 +52,11 @@ def _weak_reference(facts: RunFacts) -> Iterator[str]:
             f"accuracy {w.percent(value)}; a coin reaches {w.percent(0.5, 0)}). A comparison with "
             "it says little: label more photos, or use another backbone."
         )
+
+
+def _failed(facts: RunFacts) -> Iterator[str]:
+    for row in read_table(facts.root / RESULTS, failed=True):
+        yield f"{row['candidate']} could not be made and is in no table here: {row[FAILED]}."
 
 
 def _few_groups(facts: RunFacts) -> Iterator[str]:

@@ -74,11 +74,11 @@ class Evaluator:
         return [self._outcomes[c.name] for c in candidates]
 
     def _known(self, candidate: Candidate) -> Outcome | None:
-        for file in self._folder.changed_in(candidate.name) or ():
+        changed = self._folder.changed_in(candidate.name)
+        if changed == []:
+            return Outcome(candidate, self._folder.metrics(candidate.name))
+        for file in changed or ():
             self._listen(Event("damaged", {"file": file}))
-        metrics = self._folder.finished(candidate.name)
-        if metrics is not None:
-            return Outcome(candidate, metrics)
         reason = self._folder.failed(candidate.name)
         return None if reason is None else Outcome(candidate, None, reason)
 

@@ -160,8 +160,10 @@ class RunFolder:
 
     def finished(self, name: str) -> dict[str, Any] | None:
         """A candidate's ``metrics.json``, if it is there and all its files are those it names."""
-        if self.changed_in(name) != []:
-            return None
+        return self.metrics(name) if self.changed_in(name) == [] else None
+
+    def metrics(self, name: str) -> dict[str, Any]:
+        """What a finished candidate's ``metrics.json`` holds."""
         return read_sealed(self.candidate(name) / METRICS)
 
     def changed_in(self, name: str) -> list[str] | None:
