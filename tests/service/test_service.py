@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -18,12 +19,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 from service_helpers import Live, png, wall
 
 import finicky
 from edge.edge_helpers import dark_bundle
-from finicky.service import Limits
+from finicky.edge import open_bundle
+from finicky.service import Inspector, Limits, ServiceOptions, serve
+from finicky.web import bound
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,41 @@ def test_a_photo_gets_what_predict_finds(live: Live, tmp_path: Path) -> None:
     assert (row["area_px"], row["length_mm"]) == ("320", "")
     shapes = json.loads(live.ask("GET", f"/api/results/{found['id']}/outlines")[1])
     assert len(shapes["features"]) == 1
+
+
+def test_a_full_disk_is_507_and_names_no_path(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as disk:
+        disk.setattr("finicky.files._sync", full)
+        status, found = live.post(png(wall()))
+    assert (status, found["error"]) == (507, "no room for the results: No space left on device")
+    assert live.post(png(wall()))[0] == 200
+
+
+def test_the_browser_keeps_no_results(live: Live) -> None:
+    _, found = live.post(png(wall()))
+    for kind in found["files"]:
+        headers = live.ask("GET", f"/api/results/{found['id']}/{kind}")[2]
+        assert headers.get_all("cache-control") == ["no-store"], kind
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.168.1.20"])
+def test_as_many_links_are_told_as_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr("finicky.service.server.bound", lambda _, port: bound("127.0.0.1", port))
+    monkeypatch.setattr(uvicorn.Server, "run", lambda _, sockets: sockets[0].close())
+    told: list[str] = []
+    serve(
+        Inspector(open_bundle(dark_bundle(tmp_path / "bundle"))),
+        ServiceOptions(host=host, allow_remote=True, links=5),
+        open_browser=False,
+        announce=told.append,
+    )
+    assert len(set(told)) == len(told) == 5
+    assert all(link.startswith(f"http://{host}:") for link in told)
 
 
 def test_the_model_is_described(live: Live) -> None:

@@ -17,7 +17,7 @@ from finicky.labeler.routes import Desk, make_routes
 from finicky.labeler.states import States
 from finicky.labeler.store import MaskStore
 from finicky.labeler.workplace import Workplace
-from finicky.web.guard import App, Guard, Keys
+from finicky.web.guard import LOOPBACK, App, Guard, Keys
 from finicky.web.listen import answered_hosts, bound, check_address, run_app
 
 
@@ -102,6 +102,7 @@ def serve(
             listener,
             host=options.host,
             keys=keys,
+            links=1 if options.host in LOOPBACK else 2,  # one for here, one for the tablet
             open_browser=open_browser,
             announce=announce,
         )

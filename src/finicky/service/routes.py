@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from finicky.errors import FinickyError, UsageError
+from finicky.errors import FinickyError, StorageError, UsageError
 from finicky.service.inspector import BusyError, Inspector, TookTooLongError
 from finicky.service.static import asset
 from finicky.web.guard import OPEN_PATH, Keys, cookie_name
@@ -70,17 +70,25 @@ def _told(counter: Counter, work: Work) -> Callable[[Request], Awaitable[Respons
     async def answer(request: Request) -> Response:
         try:
             return await work(counter, request)
+        except StorageError as error:  # its own text names a temporary file
+            return JSONResponse({"error": f"no room for the results: {_cause(error)}"}, 507)
         except FinickyError as error:
             status = next((code for kind, code in _STATUS if isinstance(error, kind)), 422)
             return JSONResponse({"error": " ".join(str(error).split())}, status)
         except OSError as error:
-            return JSONResponse({"error": f"no room for the photo: {error.strerror}"}, 507)
+            return JSONResponse({"error": f"no room for the photo: {_cause(error)}"}, 507)
         except MemoryError:
             return JSONResponse({"error": "there is not enough memory for the photo"}, 507)
         except ClientDisconnect:
             return Response(status_code=400)
 
     return answer
+
+
+def _cause(error: Exception) -> str:
+    """What the system says, without the file's name."""
+    refused = error if isinstance(error, OSError) else error.__cause__
+    return (isinstance(refused, OSError) and refused.strerror) or "it could not be written"
 
 
 async def _open(counter: Counter, request: Request) -> Response:
@@ -160,8 +168,6 @@ async def _result(counter: Counter, request: Request) -> Response:
         return JSONResponse({"error": "no such result: older ones are deleted"}, 404)
     content, file, media_type = found
     shown = "inline" if media_type.startswith("image/") else "attachment"
-    headers = {
-        "content-disposition": f'{shown}; filename="{file}"',
-        "cache-control": "private, max-age=3600",
-    }
+    # Not to be cached: results are gone when the server stops, from the browser's disk too.
+    headers = {"content-disposition": f'{shown}; filename="{file}"'}
     return Response(content, media_type=media_type, headers=headers)

@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from finicky.errors import UsageError
 from finicky.service.inspector import Inspector
 from finicky.service.routes import Counter, make_routes
-from finicky.web.guard import OPEN_PATH, App, Guard, Keys
+from finicky.web.guard import App, Guard, Keys
 from finicky.web.listen import answered_hosts, bound, check_address, run_app
 
 
@@ -80,23 +80,14 @@ def serve(
         port = listener.getsockname()[1]
         keys = Keys()
         app = make_app(inspector, keys=keys, port=port, host=options.host)
-        told = 0
-
-        def count(link: str) -> None:
-            nonlocal told
-            told += 1
-            announce(link)
-            if told == 1:
-                for _ in range(options.links - 1):
-                    announce(f"http://{options.host}:{port}{OPEN_PATH}?token={keys.new_link()}")
-
         run_app(
             app,
             listener,
             host=options.host,
             keys=keys,
+            links=options.links,
             open_browser=open_browser,
-            announce=count,
+            announce=announce,
         )
     finally:
         inspector.close()

@@ -72,6 +72,7 @@ def run_app(
     *,
     host: str,
     keys: Keys,
+    links: int,
     open_browser: bool,
     announce: Callable[[str], None],
 ) -> None:
@@ -82,18 +83,14 @@ def run_app(
         listener: As `bound` made it.
         host: For the link.
         keys: Of the guard.
-        open_browser: Whether to open the page in the user's browser.
-        announce: Told the link that opens the page; for an address that other machines reach it
-            is told two, because each works once: one for here, one for the tablet.
+        links: How many to make, at least 1; each opens the page once.
+        open_browser: Whether to open the page in the user's browser, by the first link.
+        announce: Told each link, once it works.
     """
     import uvicorn
 
     port = listener.getsockname()[1]
-
-    def new_link() -> str:
-        return f"http://{host}:{port}{OPEN_PATH}?token={keys.new_link()}"
-
-    link = new_link()
+    made = [f"http://{host}:{port}{OPEN_PATH}?token={keys.new_link()}" for _ in range(links)]
     # No access log: it would hold the token.
     config = uvicorn.Config(
         app,
@@ -105,9 +102,8 @@ def run_app(
         h11_max_incomplete_event_size=64_000,
         timeout_graceful_shutdown=3,
     )
-    announce(link)
-    if host not in LOOPBACK:
-        announce(new_link())
+    for link in made:
+        announce(link)
     if open_browser:
-        webbrowser.open(link)
+        webbrowser.open(made[0])
     uvicorn.Server(config).run(sockets=[listener])
