@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from finicky.backbones.program.document import Document, Named, Node, ScalarType
+from finicky.backbones.program.sizes import ARITHMETIC, compute, is_check
 from finicky.backbones.vocabulary import FUNCTIONS, function
 from finicky.backbones.wiring import INPUT, Draft, Ref, Wiring
 from finicky.errors import UnsupportedModelError
@@ -40,17 +40,13 @@ MAKERS = frozenset(
         "zeros_like.default",
     ]
 )
-# Arithmetic of sizes.
-_SCALARS: dict[str, Callable[..., Any]] = {
-    f"_operator.{name}": getattr(operator, name)
-    for name in (
-        *("add", "sub", "mul", "floordiv", "truediv", "mod", "neg"),
-        *("eq", "ne", "lt", "le", "gt", "ge"),
-    )
-} | {"torch.sym_max": max, "torch.sym_min": min, "torch.sym_float": float, "math.trunc": int}
-# Checks of sizes and types, which the network passed when it was exported.
-_CHECKS = ("_assert_", "sym_constrain", "_functional_assert", "_functional_sym_constrain")
-_LARGEST = 1 << 27  # numbers in a tensor made while reading
+# Numbers that may be made while reading, and so many times those that the file holds on top:
+# weights are transposed and standardised on the way, and copied into layers.
+_MADE, _TIMES = 1 << 27, 8
+_AMISS = (
+    *(ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration),
+    *(TypeError, ValueError),
+)
 _MOST_MACS = 4e12  # a photo: 20 times the largest classifier there is
 
 
@@ -81,7 +77,8 @@ def convert(document: Document, tensors: Mapping[str, Tensor]) -> Converted:
     first: Ref = Ref(INPUT)
     if last:
         first = draft.function("aten.permute.default", first, [0, 2, 3, 1])
-    reading = Reading(draft, dict(document.weights))
+    room = _MADE + _TIMES * sum(t.numel() for t in tensors.values())
+    reading = Reading(draft, dict(document.weights), room)
     reading.values |= {name: tensors[key] for name, key in document.weights.items()}
     reading.values |= {**document.constants, document.photo: first}
     for node in document.nodes:
@@ -121,38 +118,56 @@ def _photo(document: Document) -> tuple[int, int, bool]:
 class Reading:
     """The state of a conversion: what each of the program's values is by now."""
 
-    def __init__(self, draft: Draft, names: dict[str, str]) -> None:
+    def __init__(self, draft: Draft, names: dict[str, str], room: int) -> None:
         self.draft = draft
         self.names = names
+        self.room = room  # for numbers that are made while reading
         self.values: dict[str, Any] = {}
         self.macs = 0.0
 
     def node(self, node: Node) -> None:
         """Convert one call; compute it where all that it takes is known."""
+        target = node.target.removeprefix("torch.ops.")
+        if is_check(target):
+            return
+        if target in ARITHMETIC:
+            self._set(node, [compute(target, (self.resolve(v) for _, v in node.positional))])
+            return
+        call = Call(self, node, functional(target))
+        try:
+            found = self._convert(call)
+            results = list(found) if isinstance(found, tuple) else [found]
+            self._set(node, results)
+            if call.plain != target:
+                self._overwrite(call, results[0])
+        except UnsupportedModelError:
+            raise
+        except _AMISS as error:  # arguments that are missing, or are not what PyTorch would write
+            raise call.refusal("cannot be read") from error
+
+    def _convert(self, call: Call) -> Any:
         from finicky.backbones.program.operators import OPERATORS
 
-        target = node.target.removeprefix("torch.ops.")
-        if target.startswith("aten.") and target.split(".")[1].startswith(_CHECKS):
-            return
-        if target in _SCALARS:
-            found = _SCALARS[target](*(self.resolve(v) for _, v in node.positional))
-            self._set(node, [found])
-            return
-        plain = functional(target)
-        call = Call(self, node, plain)
         known = not any(isinstance(leaf, Ref) for leaf in leaves(list(call.arguments.values())))
-        if known and (plain in FUNCTIONS or plain in MAKERS):
-            found = self._compute(call)
-        elif plain in OPERATORS:
-            found = OPERATORS[plain](call)
-        elif plain in FUNCTIONS:
-            found = call.function(plain)
-        else:
-            raise call.refusal("is not known to Finicky")
-        results = list(found) if isinstance(found, tuple) else [found]
-        self._set(node, results)
-        if plain != target:
-            self._overwrite(call, results[0])
+        if known and (call.plain in FUNCTIONS or call.plain in MAKERS):
+            return self._compute(call)
+        if call.plain in OPERATORS:
+            found = OPERATORS[call.plain](call)
+            self.spend(call, found)
+            return found
+        if call.plain in FUNCTIONS:
+            return call.function(call.plain)
+        raise call.refusal("is not known to Finicky")
+
+    def spend(self, call: Call, made: Any) -> None:
+        """Count the numbers that a call makes, if they are tensors.
+
+        Raises:
+            UnsupportedModelError: They are more than any network needs, all calls together.
+        """
+        self.room -= sum(t.numel() for t in leaves(made) if isinstance(t, Tensor))
+        if self.room < 0:
+            raise call.refusal("makes more numbers than Finicky takes")
 
     def resolve(self, value: Any) -> Any:
         """What an argument is by now."""
@@ -173,14 +188,14 @@ class Reading:
         try:
             with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
                 made = operation(*positional, **keywords)
-            if sum(t.numel() for t in leaves(made) if isinstance(t, Tensor)) > _LARGEST:
-                raise call.refusal("makes more numbers than Finicky takes")
+            self.spend(call, made)
             with torch.no_grad():
                 return operation(*positional, **keywords)
         except UnsupportedModelError:
             raise
         except Exception as error:  # torch raises many kinds for shapes that do not fit
-            raise call.refusal(f"does not run: {str(error).splitlines()[0][:120]}") from error
+            reason = (str(error).strip() or repr(error)).splitlines()[0]
+            raise call.refusal(f"does not run: {reason[:120]}") from error
 
     def _set(self, node: Node, results: list[Any]) -> None:
         for output, value in zip(node.outputs, results, strict=False):
@@ -272,6 +287,7 @@ class Call:
     def layer(self, kind: str, name: str = "", **options: Any) -> Ref:
         """Add a layer on the first argument."""
         tensors = options.pop("tensors", None)
+        self.reading.spend(self, list((tensors or {}).values()))
         found = self.draft.layer(name or self.output, kind, self.ref(), tensors=tensors, **options)
         weight = (tensors or {}).get("weight")
         if weight is not None and weight.ndim >= 2:

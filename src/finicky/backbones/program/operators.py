@@ -58,6 +58,8 @@ def _with_statistics(convert: Callable[[Call], Ref]) -> Callable[[Call], tuple[R
 def _layer_norm(call: Call) -> Ref:
     weight, bias = call.tensor("weight"), call.tensor("bias")
     shape = [int(n) for n in call.get("normalized_shape")]
+    if weight is not None and list(weight.shape) != shape:
+        raise call.refusal("has weights of another shape than it says")
     return call.layer(
         "LayerNorm", call.name(), tensors={"weight": weight, "bias": bias},
         normalized_shape=shape, eps=call.get("eps", 1e-5),

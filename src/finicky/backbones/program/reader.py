@@ -22,6 +22,11 @@ from finicky.errors import DataError, UnsupportedModelError
 
 # Scale-relative, max|difference| / max|reference|, as for our own exports.
 TOLERANCE = 1e-5
+# What running a program may raise whose arguments nobody checked.
+_AMISS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError),
+    ValueError,
+)
 
 
 def load(path: Path, *, preprocessing: Preprocessing | None = None) -> Backbone:
@@ -110,11 +115,11 @@ def check_parity(
     x = preprocessing(photos)
     try:
         reference = torch.cat([_single(document, tensors, found, x[i : i + 1]) for i in range(2)])
-    except (RuntimeError, TypeError, ValueError, IndexError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+        with torch.inference_mode():
+            pair, single = found.module(x), found.module(x[:1])
+    except _AMISS as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0][:200]
         raise UnsupportedModelError(f"it does not run: {reason}") from error
-    with torch.inference_mode():
-        pair, single = found.module(x), found.module(x[:1])
     if pair.shape != reference.shape or single.shape != reference[:1].shape:
         raise UnsupportedModelError(
             f"rewritten as layers it answers with shape {tuple(pair.shape)}, the program with "

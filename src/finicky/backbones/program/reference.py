@@ -8,15 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from finicky.backbones.program.convert import (
-    _CHECKS,
-    _SCALARS,
-    DTYPES,
-    MAKERS,
-    functional,
-)
+from finicky.backbones.program.convert import DTYPES, MAKERS, functional
 from finicky.backbones.program.document import Document, Named, ScalarType
 from finicky.backbones.program.operators import OPERATORS
+from finicky.backbones.program.sizes import ARITHMETIC, compute, is_check
 from finicky.backbones.vocabulary import FUNCTIONS
 from finicky.errors import UnsupportedModelError
 
@@ -42,7 +37,7 @@ def run(document: Document, tensors: Mapping[str, Tensor], photos: Tensor) -> Te
     with torch.inference_mode():
         for node in document.nodes:
             target = node.target.removeprefix("torch.ops.")
-            if target.startswith("aten.") and target.split(".")[1].startswith(_CHECKS):
+            if is_check(target):
                 continue
             positional = [resolve(value) for _, value in node.positional]
             keywords = {name: resolve(value) for name, value in node.keywords.items()}
@@ -64,8 +59,8 @@ _VIEWS = dict.fromkeys(("aten.view.default", "aten._unsafe_view.default"), "aten
 
 def _operator(target: str) -> Callable[..., Any]:
     """PyTorch's own, of those that are listed; also the forms in place."""
-    if target in _SCALARS:
-        return _SCALARS[target]
+    if target in ARITHMETIC:
+        return lambda *values: compute(target, values)
     plain = functional(target)
     if plain not in FUNCTIONS and plain not in MAKERS and plain not in OPERATORS:
         raise UnsupportedModelError(f"operator {target:.80} is not known to Finicky")
