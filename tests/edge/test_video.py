@@ -22,16 +22,19 @@ from finicky.edge.video import frames_of, is_video
 from finicky.errors import MissingDependencyError, UsageError
 
 
-def video(path: Path, frames: int = 20) -> Path:
+def video(path: Path, frames: int = 20, scale: int = 1) -> Path:
     """Light grey 160 by 96 px; from frame 10 on there is a dark bar of 64 by 16 px."""
+    codec = "mpeg2video" if path.suffix == ".mpg" else "mpeg4"
     av = pytest.importorskip("av", reason="av is not installed")
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 160, 96, "yuv420p", 4_000_000
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = 160 * scale, 96 * scale
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
         for k in range(frames):
             rgb = np.full((96, 160, 3), 210, np.uint8)
             if k >= 10:
                 rgb[32:48, 32:96] = 5
+            rgb = np.kron(rgb, np.ones((scale, scale, 1), np.uint8))
             for packet in stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
@@ -81,6 +84,32 @@ def test_frames_are_taken_beside_photos_and_gone_on_with(tmp_path, bundle):
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.jpg*")} == before
     with pytest.raises(UsageError, match="results with other frames"):
         finicky.predict(bundle, drive, out, PredictSettings(resume=True))
+
+
+def test_frames_of_another_video_of_the_name_are_taken_anew(tmp_path, bundle):
+    drive, out = video(tmp_path / "drive.mp4", frames=20), tmp_path / "out"
+    every = FrameSettings(every=5)
+    assert finicky.predict(bundle, drive, out, PredictSettings(frames=every)).with_target == 2
+    video(drive, frames=10)  # light grey only, and shorter
+    again = finicky.predict(bundle, drive, out, PredictSettings(frames=every, resume=True))
+    assert (again.ok, again.with_target) == (2, 0)
+    assert len(table(out)) == len(list((out / "frames" / "drive.mp4").glob("*.jpg"))) == 2
+
+
+def test_a_camera_is_not_gone_on_with(tmp_path, bundle):
+    with pytest.raises(UsageError, match="a camera cannot be gone on with"):
+        finicky.predict(bundle, "camera:0", tmp_path / "out", PredictSettings(resume=True))
+
+
+def test_a_video_that_grows_on_its_way_is_refused_where_it_does(tmp_path, bundle):
+    """Headers tell of the first pictures only: the size of each counts."""
+    small, large = video(tmp_path / "a.mpg"), video(tmp_path / "b.mpg", scale=4)
+    grows = tmp_path / "grows.mpg"
+    grows.write_bytes(small.read_bytes() + large.read_bytes())
+    settings = PredictSettings(frames=FrameSettings(every=5), max_pixels=160 * 96)
+    result = finicky.predict(bundle, grows, tmp_path / "out", settings)
+    assert result.ok == 4
+    assert "it is 640x384, more than 15360 px" in table(tmp_path / "out")["grows.mpg"]["reason"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", None])

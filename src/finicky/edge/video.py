@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from finicky.edge.sources import Source
-from finicky.errors import MissingDependencyError, UsageError
-from finicky.files import atomic_path
+from finicky.errors import DataError, MissingDependencyError, UsageError
+from finicky.files import atomic_path, read_json, unwritable, write_json
 from finicky.images import MAX_PIXELS, printable
 from finicky.progress import Progress, silent
 
@@ -19,6 +20,8 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".mts"}
 )
 FRAMES = "frames"
+# Beside the frames: of which file they are.
+_TAKEN_FROM = "video.json"
 # Names that FFmpeg gives to these containers.
 _FORMATS = "mov,mp4,avi,matroska,webm,mpeg,mpegts"
 _CAMERA = re.compile(r"camera:(.+)")
@@ -50,8 +53,12 @@ class FrameSettings:
 
 def is_video(given: str | Path) -> bool:
     """Whether this is a video file by its name, or ``camera:0``."""
-    text = str(given)
-    return bool(_CAMERA.fullmatch(text)) or Path(text).suffix.lower() in VIDEO_SUFFIXES
+    return is_camera(given) or Path(given).suffix.lower() in VIDEO_SUFFIXES
+
+
+def is_camera(given: str | Path) -> bool:
+    """Whether this is ``camera:0`` or the like."""
+    return bool(_CAMERA.fullmatch(str(given)))
 
 
 def frames_of(
@@ -62,8 +69,9 @@ def frames_of(
     max_pixels: int = MAX_PIXELS,
     progress: Progress = silent,
 ) -> list[Source]:
-    """Write the frames of videos as JPEG below ``folder``; those that are there are kept.
+    """Write the frames of videos as JPEG below ``folder``.
 
+    Those that are there are kept, as long as the file is the one that they were taken from.
     A video that cannot be read, or breaks off, is one source with the reason; the frames before
     that count.
 
@@ -87,9 +95,11 @@ def frames_of(
         name = _name(str(given))
         if names.setdefault(name, str(given)) != str(given):
             raise UsageError(f"two videos are called {name!r}: give them one after the other")
-        if not _CAMERA.fullmatch(str(given)) and not Path(given).is_file():
-            raise UsageError(f"{printable(Path(given))} is not there: give a video")
         place = folder / name
+        if not is_camera(given):
+            if not Path(given).is_file():
+                raise UsageError(f"{printable(Path(given))} is not there: give a video")
+            _forget_others(place, Path(given))
         try:
             for number, image in _pictures(str(given), settings, max_pixels):
                 path = place / f"{number:08}.jpg"
@@ -101,6 +111,23 @@ def frames_of(
         except _Broken as error:
             found.append(Source(Path(given), name, f"a video that cannot be read: {error}"))
     return found
+
+
+def _forget_others(place: Path, video: Path) -> None:
+    """Frames of an earlier file of this name must not pass for frames of this one."""
+    info = video.stat()
+    stamp = {"bytes": info.st_size, "mtime_ns": info.st_mtime_ns}
+    try:
+        if read_json(place / _TAKEN_FROM) == stamp:
+            return
+    except DataError:  # there is none yet
+        pass
+    try:
+        if place.is_dir():
+            shutil.rmtree(place)
+    except OSError as error:
+        raise unwritable(place, error) from error
+    write_json(place / _TAKEN_FROM, stamp)
 
 
 class _Broken(Exception):
@@ -117,9 +144,9 @@ def _pictures(given: str, settings: FrameSettings, max_pixels: int) -> Iterator[
             if not container.streams.video:
                 raise _Broken("it holds no pictures")
             stream = container.streams.video[0]
-            if stream.width * stream.height > max_pixels:
-                raise _Broken(f"it is {stream.width}x{stream.height}, more than {max_pixels} px")
+            _refuse_large(stream.width, stream.height, max_pixels)
             for number, frame in enumerate(container.decode(stream)):
+                _refuse_large(frame.width, frame.height, max_pixels)  # it may grow on its way
                 if number % settings.every == 0:
                     yield number, frame.to_image()
                     taken += 1
@@ -129,6 +156,11 @@ def _pictures(given: str, settings: FrameSettings, max_pixels: int) -> Iterator[
         raise _Broken(" ".join(str(error).split())[:160] or type(error).__name__) from error
     if not taken:
         raise _Broken("it holds no pictures")
+
+
+def _refuse_large(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise _Broken(f"it is {width}x{height}, more than {max_pixels} px")
 
 
 def _opened(av: Any, given: str, camera: str | None) -> Any:
