@@ -123,6 +123,18 @@ def test_other_sizes_are_brought_to_one(marked: Any) -> None:
     assert found.n_features_in_ == SIZE * SIZE * 3
 
 
+def test_a_list_of_photos_of_several_sizes_goes_with_masks_of_those_sizes(marked: Any) -> None:
+    photos, labels, masks, _ = marked
+    half = len(photos) // 2
+    large = [p.repeat(2, 0).repeat(2, 1) for p in photos[:half]]
+    marks = [m.repeat(2, 0).repeat(2, 1) for m in masks[:half]]
+    several, theirs = [*large, *photos[half:]], [*marks, *masks[half:]]
+    found = _classifier().fit(several, labels, masks=theirs)
+    assert found.predict(several).shape == (len(several),)
+    with pytest.raises(ShapeError, match=f"mask 0 is {SIZE}×{SIZE} px, its photo {2 * SIZE}"):
+        _classifier().fit(several, labels, masks=masks)
+
+
 def test_original_method_and_unpruned_network(marked: Any) -> None:
     photos, labels, masks, _ = marked
     original = _classifier(method="original").fit(photos, labels, masks=masks)

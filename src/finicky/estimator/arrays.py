@@ -21,11 +21,11 @@ class Photos:
     """N photos, read and brought to one size when a batch of them is asked for.
 
     Attributes:
-        source: ``(N, H, W, 3)`` uint8, or N paths.
+        source: ``(N, H, W, 3)`` uint8; or a list of N paths, or of N photos of several sizes.
         size: Side in px.
     """
 
-    source: np.ndarray | list[Path]
+    source: np.ndarray | list[Path] | list[np.ndarray]
     size: int
 
     def __len__(self) -> int:
@@ -44,9 +44,8 @@ class Photos:
 
     def original(self, number: int) -> np.ndarray:
         """One photo at its own size."""
-        if isinstance(self.source, np.ndarray):
-            return np.asarray(self.source[number])
-        return read_image(self.source[number])
+        photo = self.source[number]
+        return read_image(photo) if isinstance(photo, Path) else np.asarray(photo)
 
 
 def as_photos(X: Any, size: int) -> Photos | None:
@@ -59,9 +58,8 @@ def as_photos(X: Any, size: int) -> Photos | None:
         return Photos([Path(x) for x in X], size)
     if isinstance(X, (list, tuple)) and X and all(_is_picture(x) for x in X):
         if len({x.shape for x in X}) > 1:
-            # Photos of many sizes cannot be stacked; each is brought to the one size first.
-            X = np.stack([resize_image(x, size, size) for x in X])
-        X = np.stack(X) if isinstance(X, (list, tuple)) else X
+            return Photos([np.asarray(x) for x in X], size)
+        X = np.stack(X)
     if not isinstance(X, np.ndarray):
         return None
     if X.ndim == 1 and len(X) and all(isinstance(x, (str, Path)) for x in X.tolist()):
