@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import random
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import finicky.sweep.searching
 from finicky.data.surfaces import write_surfaces
+from finicky.errors import DataError, StorageError
 from finicky.progress import silent
 from finicky.project import Project
 from finicky.report import write_report
@@ -146,7 +151,8 @@ def test_search_evaluates_few_and_tells_why(searched: Path) -> None:
     assert ratios[0] == 1 and ratios == sorted(ratios, reverse=True)
     assert 2 <= len(rows) <= 5
     told = json.loads((searched / "search.json").read_text())
-    assert told["steps"][0]["why"].startswith("the unpruned network") or told["steps"][0]["ratios"]
+    assert told["steps"][0]["why"].startswith("the unpruned network")
+    assert told["steps"][0]["ratios"] == [1.0]
     full = [one["keep_ratio"] for one in told["seen"] if one["share"] == 1]
     assert sorted(full, reverse=True) == ratios
     page = write_report(searched).read_text(encoding="utf-8")
@@ -174,3 +180,67 @@ def test_stopped_search_goes_on_as_if_it_had_not(
     glances = json.loads((searched / "search.json").read_text())["seen"]
     journal = (out / "journal.jsonl").read_text()
     assert journal.count('"glanced"') == sum(one["share"] < 1 for one in glances)
+
+
+def _glances(run: Path) -> dict[tuple[float, float], float | None]:
+    told = json.loads((run / "search.json").read_text())
+    return {(s["keep_ratio"], s["share"]): s["f1"] for s in told["seen"] if s["share"] < 1}
+
+
+def test_glances_that_fail_are_passed_over_and_those_by_chance_tried_again(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, faults = finicky.sweep.searching.train_head, [DataError("one class"), MemoryError("8")]
+
+    def faulty(*given: Any, **more: Any) -> Any:
+        if faults:
+            raise faults.pop(0)
+        return whole(*given, **more)
+
+    monkeypatch.setattr(finicky.sweep.searching, "train_head", faulty)
+    run_sweep(project, tmp_path / "run", SETTINGS, search=FEW)
+    seen = _glances(tmp_path / "run")
+    assert [seen[ratio, 0.25] for ratio in (0.4, 0.3)] == [None, None]
+    assert seen[0.2, 0.25] is not None
+    assert '"reason": "one class"' in (tmp_path / "run" / "journal.jsonl").read_text()
+    run_sweep(project, tmp_path / "run", SETTINGS, search=FEW)
+    seen = _glances(tmp_path / "run")
+    assert seen[0.4, 0.25] is None and seen[0.3, 0.25] is not None
+
+
+def test_full_disk_ends_a_search(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(finicky.sweep.searching, "extract", full)
+    with pytest.raises(StorageError, match="No space left"):
+        run_sweep(project, tmp_path / "run", SETTINGS, search=FEW)
+
+
+def test_ratios_that_the_original_method_cannot_cut_are_passed_over(
+    project: Project, tmp_path: Path
+) -> None:
+    search = replace(FEW, grid=(0.005, 0.2, 0.4), evaluated=3, halved=3)
+    run_sweep(project, tmp_path / "run", replace(SETTINGS, method="original"), search=search)
+    seen = _glances(tmp_path / "run")
+    assert seen[0.005, 0.25] is None and seen[0.4, 0.25] is not None
+    failed = read_table(tmp_path / "run" / "results.csv", failed=True)
+    assert [row["candidate"] for row in failed] == ["keep-0.005"]
+    assert "leaves none of the 64 channels" in failed[0]["failed"]
+
+
+def test_glances_see_the_repair_that_was_asked_for(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, kinds = finicky.sweep.searching.repair_by, set()
+
+    def noted(kind: str, *rest: Any) -> Any:
+        kinds.add(kind)
+        return whole(kind, *rest)
+
+    monkeypatch.setattr(finicky.sweep.searching, "repair_by", noted)
+    search = replace(FEW, grid=(0.2,))
+    run_sweep(project, tmp_path / "run", replace(SETTINGS, repair="rescale"), search=search)
+    assert kinds == {"rescale"}

@@ -13,6 +13,11 @@ from finicky.sweep.executors import Executor, Outcome, Task
 from finicky.sweep.folder import RunFolder
 from finicky.sweep.identity import Candidate
 
+
+class NoPlanError(DataError):
+    """Nobody can say what stays under this candidate; of others it can be said."""
+
+
 Plans = Callable[[Candidate], PruningPlan]
 Leader = Callable[[Sequence[dict[str, Any]]], tuple[str, float] | None]
 
@@ -25,7 +30,8 @@ class Evaluator:
     Args:
         folder: Of the run; this process owns it.
         executor: Makes what is not there yet.
-        plans: What stays under a candidate; asked only for those that are made.
+        plans: What stays under a candidate; asked only for those that are made. One that it
+            raises `NoPlanError` for has failed, and the others go on.
         leader: Name and score of the best of some metrics.
         listen: Told of every candidate.
     """
@@ -85,9 +91,14 @@ class Evaluator:
     def _tasks(self, missing: Sequence[Candidate], order: Mapping[str, int]) -> Iterator[Task]:
         for candidate in missing:
             self._folder.discard(candidate.name)
+            try:
+                plan = self._plans(candidate)
+            except NoPlanError as error:
+                self._settle(Outcome(candidate, None, str(error)))
+                continue
             here = self._folder.candidate(candidate.name)
             title = f"candidate {order[candidate.name]} of {len(order)} ({candidate.name})"
-            yield Task(candidate, self._plans(candidate), here, title)
+            yield Task(candidate, plan, here, title)
 
     def _settle(self, outcome: Outcome) -> None:
         name = outcome.candidate.name

@@ -94,16 +94,25 @@ def attempt(bench: Workbench, task: Task, *, progress: Progress = silent) -> Out
     start = time.monotonic()
     try:
         metrics = bench.make(task.candidate, task.plan, task.here, progress=progress)
-    except StorageError:
-        raise
-    except FinickyError as error:
-        return Outcome(task.candidate, None, _line(str(error)), True, time.monotonic() - start)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _STORAGE:
-            raise StorageError(f"could not write {task.here}: {error.strerror}") from error
-        reason = _line(f"{type(error).__name__}: {error}")
-        return Outcome(task.candidate, None, reason, False, time.monotonic() - start)
+        reason, final = reason_of(error, task.here)
+        return Outcome(task.candidate, None, reason, final, time.monotonic() - start)
     return Outcome(task.candidate, metrics, seconds=time.monotonic() - start)
+
+
+def reason_of(error: Exception, place: Path) -> tuple[str, bool]:
+    """Why one candidate alone failed, in one line, and whether another try would end the same way.
+
+    Raises:
+        StorageError: Files in ``place`` could not be written, so nor could those of the next.
+    """
+    if isinstance(error, StorageError):
+        raise error
+    if isinstance(error, FinickyError):
+        return _line(str(error)), True
+    if isinstance(error, OSError) and error.errno in _STORAGE:
+        raise StorageError(f"could not write {place}: {error.strerror}") from error
+    return _line(f"{type(error).__name__}: {error}"), False
 
 
 def _line(text: str) -> str:

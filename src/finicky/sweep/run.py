@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from finicky.backbones import Backbone, load_backbone
+from finicky.errors import FinickyError, StorageError
 from finicky.files import atomic_path, read_json, write_json
 from finicky.importance import TileOptions
 from finicky.progress import Progress, silent
@@ -21,7 +22,7 @@ from finicky.ranking import Ranking, check_method, rank, unpruned_plan
 from finicky.spool import Spool
 from finicky.sweep.decide import DecisionSettings, SweepResult, decide, leading
 from finicky.sweep.depth import DepthLook
-from finicky.sweep.evaluator import Evaluator
+from finicky.sweep.evaluator import Evaluator, NoPlanError
 from finicky.sweep.events import Event, Listener, unheard
 from finicky.sweep.execution import Execution, start
 from finicky.sweep.executors import Outcome
@@ -214,9 +215,15 @@ class _Sweep:
     def _plan(self, candidate: Candidate) -> PruningPlan:
         if candidate.unpruned:
             return unpruned_plan(self._backbone)
-        if candidate.depth:
-            return self._depth.plan(self._ranking, candidate)
-        return self._ranking.plan(candidate.keep_ratio)
+        ranking = self._ranking  # without which there is no run
+        try:
+            if candidate.depth:
+                return self._depth.plan(ranking, candidate)
+            return ranking.plan(candidate.keep_ratio)
+        except StorageError:
+            raise
+        except FinickyError as error:
+            raise NoPlanError(str(error)) from error
 
     def _look_deep(self, data: TileSet) -> dict[str, Any]:
         """At which depth the network sees the target, and what a tile's texture alone tells."""

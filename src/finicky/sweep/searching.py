@@ -10,22 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from finicky.errors import DataError
+from finicky.errors import DataError, UnsupportedModelError
 from finicky.evaluation import score_predictions
 from finicky.files import write_json
 from finicky.progress import Progress, silent, titled
-from finicky.pruning import Cutter, count
+from finicky.pruning import Cutter, PruningPlan, count
 from finicky.ranking import TRACE_SIZE
 from finicky.selection import CandidateMeasure, choose
 from finicky.spool import Spool
 from finicky.sweep.decide import DecisionSettings
-from finicky.sweep.evaluator import Evaluator, Plans
-from finicky.sweep.executors import Outcome
+from finicky.sweep.evaluator import Evaluator, NoPlanError, Plans
+from finicky.sweep.executors import Outcome, reason_of
 from finicky.sweep.folder import SEARCH, RunFolder
 from finicky.sweep.identity import Candidate
 from finicky.sweep.search import Look, Search, SearchSettings, Step
 from finicky.sweep.workbench import THREADS, Workbench, threads
-from finicky.training import extract, train_head
+from finicky.training import extract, repair_by, train_head
 
 GLANCED = "glanced"
 
@@ -106,13 +106,28 @@ class Searcher:
         self._seen |= {(seen.keep_ratio, 1.0): seen for seen in best.values()}
 
     def _glance(self, ratio: float, share: float, report: Progress) -> None:
+        """One look; what cannot be looked at has no score and is passed over."""
+        try:
+            plan = self._plans(Candidate(ratio))
+        except NoPlanError as error:
+            self._note(_nothing(ratio, share), str(error))
+            return
+        try:
+            seen = self._look(plan, share, report)
+        except Exception as error:
+            reason, final = reason_of(error, self._folder.root)
+            # What may go well another time is tried again by the next start.
+            self._note(_nothing(ratio, share), reason, keep=final)
+        else:
+            self._note(seen)
+
+    def _look(self, plan: PruningPlan, share: float, report: Progress) -> Seen:
         """Cut, repair, train a head on some photographs; validation alone is asked."""
-        bench = self._bench
-        plan = self._plans(Candidate(ratio))
+        bench, repair = self._bench, self._bench.settings.repairs[0]
         with threads(THREADS), Spool() as spool:
             smaller = self._cutter.cut(plan.decisions)
-            if "reconstruct" in bench.settings.repairs:
-                bench.reconstructor.apply(smaller.module, plan.kept)
+            if repair != "none":
+                repair_by(repair, bench.reconstructor, smaller.module, plan.kept)
             train, held_out = _some(bench, share), bench.data.rows("validation")
             tiles = _Rows(bench.data.tiles, np.concatenate([train, held_out]))
             kind = bench.settings.features
@@ -125,11 +140,15 @@ class Searcher:
         quality = score_predictions(labels[held_out], chances)
         counts = count(smaller.module, bench.settings.tile)
         f1, recall, accuracy = (float(v) for v in (quality.f1, quality.recall, quality.accuracy))
-        self._note(Seen(ratio, share, f1, recall, accuracy, counts.params, counts.macs))
+        ratio = plan.keep_ratio
+        return Seen(ratio, share, f1, recall, accuracy, counts.params, counts.macs)
 
-    def _note(self, seen: Seen) -> None:
+    def _note(self, seen: Seen, reason: str = "", *, keep: bool = True) -> None:
         plain = {k: None if v != v else v for k, v in asdict(seen).items()}
-        self._folder.journal.append(GLANCED, **plain)
+        if reason:
+            plain["reason"] = reason
+        if keep:
+            self._folder.journal.append(GLANCED, **plain)
         self._seen[seen.keep_ratio, seen.share] = seen
 
     def _recall(self) -> None:
@@ -150,11 +169,17 @@ class Searcher:
             return self._settings, {r: full * r * r for r in self._settings.grid}
         macs: dict[float, float] = {}
         kept: list[Mapping[str, list[int]]] = []
+        reason = ""
         for ratio in self._settings.grid:
-            plan = self._plans(Candidate(ratio))
-            if not kept or plan.kept != kept[-1]:
-                kept.append(plan.kept)
-                macs[ratio] = self._cutter.counts(plan.decisions, tile).macs
+            try:
+                plan = self._plans(Candidate(ratio))
+                if not kept or plan.kept != kept[-1]:
+                    macs[ratio] = self._cutter.counts(plan.decisions, tile).macs
+                    kept.append(plan.kept)
+            except (NoPlanError, UnsupportedModelError) as error:
+                reason = str(error)
+        if not macs:
+            raise DataError(f"no keep ratio of the search can be cut: {reason}")
         return replace(self._settings, grid=tuple(macs)), macs
 
     @cached_property
@@ -240,10 +265,15 @@ def _some(bench: Workbench, share: float) -> np.ndarray:
     return rows
 
 
+def _nothing(ratio: float, share: float) -> Seen:
+    """A look that failed."""
+    return Seen(ratio, share, math.nan, math.nan, math.nan, 0, 0)
+
+
 def _of_metrics(outcome: Outcome) -> Seen:
     ratio = outcome.candidate.keep_ratio
     if outcome.metrics is None:
-        return Seen(ratio, 1.0, math.nan, math.nan, math.nan, 0, 0)
+        return _nothing(ratio, 1.0)
     told = outcome.metrics["validation"]
     f1, recall, accuracy = (
         math.nan if told[name]["value"] is None else float(told[name]["value"])
