@@ -191,9 +191,10 @@ def _checks(findings: Findings) -> str:
         if parity.exact
         else "**NOT within the limit: this bundle was written with --allow-inexact**"
     )
+    tints = f" and {parity.tinted} tinted copies of these grey ones" if parity.tinted else ""
     lines = [
-        f"- PyTorch against ONNX Runtime from {parity.tiles} image files, batch 1 and 16, one "
-        f"thread and all, optimised and not: largest difference of a logit "
+        f"- PyTorch against ONNX Runtime from {parity.tiles} image files{tints}, batch 1 and 16, "
+        f"one thread and all, optimised and not: largest difference of a logit "
         f"{parity.difference:.1e} of the largest ({parity.tolerance:.0e} allowed), {verdict}. "
         f"{parity.controls_found} of {len(parity.controls)} deliberate mistakes were noticed."
     ]
