@@ -3,7 +3,8 @@
 A labeler of its own process is asked, over kept connections from several threads, for what a page
 asks for: tiles, brightness, thumbnails, masks, versions; and it is sent strokes. Memory and open
 files are read from /proc (Linux) all along; the slope is fitted to the second half, when every
-cache has been filled.
+cache has been filled. How long an answer took is told for each kind of request, as the client saw
+it: the client shares the machine.
 
     python benchmarks/soak.py PHOTOS --requests 50000
 """
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +67,7 @@ def _soak(root: Path, requests: int, threads: int) -> dict[str, float]:
         for worker in workers:
             worker.join()
         lost = sum(worker.lost(root) for worker in workers)
-        return _figures(seen, sum(w.asked for w in workers), sum(w.failed for w in workers), lost)
+        return {**_figures(seen, workers), "lost_px": lost, **_latency(workers)}
     finally:
         server.kill()
         server.wait()
@@ -79,6 +81,7 @@ class _Page(threading.Thread):
         self.address, self._path = link.removeprefix("http://").split("/", 1)
         self.cookie = ""
         self.asked = self.failed = 0
+        self.took: dict[str, list[float]] = defaultdict(list)  # ms of each request, by kind
         self._number, self._requests = number, requests
         self._connection = http.client.HTTPConnection(self.address, timeout=60)
         self._wanted: np.ndarray | None = None
@@ -124,9 +127,12 @@ class _Page(threading.Thread):
     def _ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict | None = None
     ) -> bytes:
+        began = time.perf_counter()
         self._connection.request(method, path, body, {"Cookie": self.cookie, **(headers or {})})
         answer = self._connection.getresponse()
         content = answer.read()
+        kind = "stroke" if body else (path.split("/")[4:5] or ["project"])[0]
+        self.took[kind].append(1000 * (time.perf_counter() - began))
         self.asked += 1
         self.failed += answer.status >= 400
         return content
@@ -146,16 +152,23 @@ def _files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def _figures(
-    seen: list[tuple[float, float, int]], asked: int, failed: int, lost: int
-) -> dict[str, float]:
+def _latency(pages: list[_Page]) -> dict[str, float]:
+    """Median and 99th percentile of each kind of request, in ms."""
+    found = {}
+    for kind in sorted({kind for page in pages for kind in page.took}):
+        took = np.concatenate([page.took[kind] for page in pages])
+        found[f"{kind}_p50_ms"], found[f"{kind}_p99_ms"] = np.percentile(took, [50, 99]).round(1)
+    return found
+
+
+def _figures(seen: list[tuple[float, float, int]], pages: list[_Page]) -> dict[str, float]:
+    asked = sum(page.asked for page in pages)
     seconds, memory, files = (np.array(column) for column in zip(*seen, strict=True))
     late = seconds >= SETTLED * seconds[-1]
     slope = np.polyfit(seconds[late], memory[late], 1)[0] if late.sum() > 2 else float("nan")
     return {
         "requests": asked,
-        "failed": failed,
-        "lost_px": lost,
+        "failed": sum(page.failed for page in pages),
         "seconds": round(float(seconds[-1]), 1),
         "memory_mb_first": round(float(memory[0]), 1),
         "memory_mb_half": round(float(memory[late][0]), 1),

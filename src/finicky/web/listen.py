@@ -50,7 +50,9 @@ def bound(host: str, port: int) -> socket.socket:
         DataError: The address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends small answers at once only on sockets that know their protocol; on others, each
+    # answer of two packets waits 40 ms for the client to acknowledge the first (Nagle, RFC 896).
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         # Not on Windows, where it would let two servers share a port.
         if hasattr(socket, "SO_REUSEPORT"):
