@@ -11,9 +11,12 @@ import onnxruntime
 import pytest
 
 from finicky.backbones import Backbone, load_backbone
-from finicky.export import Classifier, export_onnx
-from finicky.export.int8 import Judgement
-from finicky.export.quantise import RECIPES, branches, quantise
+from finicky.errors import FinickyError
+from finicky.export import Classifier, export_onnx, int8
+from finicky.export import quantise as quantise_module
+from finicky.export.answers import Answers, ask_onnx
+from finicky.export.int8 import Judgement, Labelled, Limits, Quantised, make_int8
+from finicky.export.quantise import RECIPES, Recipe, branches, quantise, response_bytes
 from finicky.training import LogisticHead, PixelHead
 
 SIZE = 64
@@ -36,6 +39,64 @@ def test_every_convolution_of_the_network_runs_in_8_bits(mapped: bool, tmp_path:
     assert kinds["QLinearConv"] == 5
     # What the map needs stays in float: one 1x1 convolution a tap, and the last.
     assert kinds["Conv"] + kinds["FusedConv"] == (3 if mapped else 0)
+
+
+@pytest.mark.parametrize("count", [37, 100])
+def test_percentiles_take_any_number_of_tiles_and_as_many_as_fit(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They failed on a last batch that was smaller than the others."""
+    model, small = tmp_path / "model.onnx", tmp_path / "small.onnx"
+    _write(model, mapped=False)
+    seen = []
+
+    class Reader(quantise_module._Reader):
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            block = super().get_next()
+            seen.append(0 if block is None else len(block["tiles"]))
+            return block
+
+    monkeypatch.setattr(quantise_module, "_Reader", Reader)
+    monkeypatch.setattr(quantise_module, "MOST_BYTES", 50 * response_bytes(model))
+    quantise(model, small, TILES[:count], RECIPES[2])
+    assert sum(seen) == min(count, 50)
+    assert ask_onnx(small, TILES[:3]).probabilities.shape == (3, 2)
+
+
+def test_recipe_that_fails_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file was left without its figures, and export ended in a KeyError."""
+    model, small = tmp_path / "model.onnx", tmp_path / "small.onnx"
+    _write(model, mapped=False)
+
+    def only_minmax(model: Path, out: Path, tiles: np.ndarray, recipe: Recipe) -> None:
+        if recipe.ranges != "minmax":
+            raise FinickyError("quantising model.onnx failed: no percentiles today")
+        quantise(model, out, tiles, recipe)
+
+    monkeypatch.setattr(int8, "quantise", only_minmax)
+    labelled = Labelled(TILES[:4], np.array([0, 1, 0, 1]), np.arange(4))
+    # The opposite of what the network says, so that every recipe is tried.
+    expected = Answers(ask_onnx(model, labelled.tiles).probabilities[:, ::-1], None)
+
+    def make(recipes: tuple[Recipe, ...]) -> Quantised:
+        return make_int8(
+            model,
+            small,
+            calibration=TILES[:20],
+            validation=labelled,
+            expected=expected,
+            limits=Limits(tile=0.5, map=None),
+            recipes=recipes,
+        )
+
+    made = make((RECIPES[2], RECIPES[0], RECIPES[3]))
+    assert made.chosen.recipe == RECIPES[0]
+    small.unlink()
+    with pytest.raises(FinickyError, match="no percentiles today"):
+        make((RECIPES[2],))
+    assert not small.exists()
 
 
 def test_missed_limits_are_named() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from finicky.errors import FinickyError
 from finicky.evaluation import score_predictions
 from finicky.export.answers import Agreement, Answers, agreement, ask_onnx
 from finicky.export.quantise import RECIPES, Recipe, quantise
@@ -115,16 +116,24 @@ def make_int8(
         progress: Told of each.
 
     Raises:
-        FinickyError: ONNX Runtime cannot quantise the network.
+        FinickyError: ONNX Runtime cannot quantise the network by any of them.
     """
     trials: list[Trial] = []
+    refused: FinickyError | None = None
     for number, recipe in enumerate(recipes, start=1):
-        quantise(model, out, calibration, recipe)
+        try:
+            quantise(model, out, calibration, recipe)
+        except FinickyError as error:  # one way of finding ranges may fail where another does not
+            refused = error
+            continue
         found = ask_onnx(out, validation.tiles)
         trials.append(Trial(recipe, judge(validation.labels, expected, found, limits)))
         progress("8-bit recipes", number, len(recipes))
         if trials[-1].validation.good:
             break
+    if not trials:
+        assert refused is not None
+        raise refused
     best = max(trials, key=lambda t: (t.validation.good, _least(t.validation)))
     if best is not trials[-1]:
         quantise(model, out, calibration, best.recipe)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ from finicky.files import atomic_path
 
 FEWEST_TILES, MOST_TILES = 100, 300
 BATCH = 10
+# Percentiles keep every response of every tile to the end: gigabytes for 300 tiles of 224 px.
+MOST_BYTES = 400_000_000
 # What is worth 8 bits, and what stands between: a float operator in the middle costs two casts.
 OPERATORS = (
     *("Conv", "Relu", "Clip", "LeakyRelu", "HardSwish", "MaxPool", "AveragePool", "Add", "Mul"),
@@ -113,6 +116,9 @@ def _static(prepared: Path, out: Path, tiles: np.ndarray, recipe: Recipe) -> Non
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     minmax = recipe.ranges == "minmax"
+    if not minmax:
+        fitting = max(BATCH, MOST_BYTES // response_bytes(prepared))
+        tiles = np.asarray(tiles)[:: -(-len(tiles) // fitting)]
     responses = QuantType.QUInt8 if branches(prepared) else QuantType.QInt8
     quantize_static(
         str(prepared),
@@ -127,6 +133,17 @@ def _static(prepared: Path, out: Path, tiles: np.ndarray, recipe: Recipe) -> Non
         calibrate_method=CalibrationMethod.MinMax if minmax else CalibrationMethod.Percentile,
         extra_options={} if minmax else {"CalibPercentile": 99.99},
     )
+
+
+def response_bytes(model: Path) -> int:
+    """How much all responses to one tile take, of an ONNX file whose shapes were inferred."""
+    import onnx
+
+    total = 1
+    for value in onnx.load(model, load_external_data=False).graph.value_info:
+        sides = [side.dim_value for side in value.type.tensor_type.shape.dim]
+        total += 4 * math.prod(side for side in sides[1:] if side > 0)
+    return total
 
 
 def branches(model: Path) -> bool:
@@ -166,10 +183,15 @@ def _behind(graph: Any, output: str) -> set[str]:
 
 
 class _Reader:
-    """Hands the quantiser tiles, a few at a time."""
+    """Hands the quantiser tiles, a few at a time.
+
+    Always as many: percentiles failed on a last batch that was smaller (ONNX Runtime 1.32).
+    """
 
     def __init__(self, tiles: np.ndarray) -> None:
-        self._blocks = iter([np.array(tiles[i : i + BATCH]) for i in range(0, len(tiles), BATCH)])
+        count = len(tiles)
+        each = next(n for n in range(BATCH, 0, -1) if count % n == 0)
+        self._blocks = iter([np.array(tiles[i : i + each]) for i in range(0, count, each)])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         block = next(self._blocks, None)
