@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 
 from finicky._version import __version__
-from finicky.errors import FinickyError, UsageError
+from finicky.errors import FinickyError, ImageError, UsageError
 from finicky.labeler import patches
 from finicky.labeler.pictures import Pictures
 from finicky.labeler.proposals.proposer import Box, Proposer
@@ -104,13 +104,18 @@ def _told(desk: Desk, handler: Callable[[Desk, Request], Awaitable[Response]]) -
 def _status(error: FinickyError) -> int:
     if isinstance(error, UsageError):
         return 400
+    if isinstance(error, ImageError):  # however it came about, no waiting helps
+        return 422
     return 507 if isinstance(error.__cause__, OSError) else 422
 
 
 def _relative(desk: Desk, text: str) -> str:
-    return text.replace(str(desk.workplace.root.resolve()), ".").replace(
-        str(desk.workplace.root), "."
-    )
+    """The text with paths of the project instead of paths of this computer."""
+    place = desk.workplace
+    for folder, short in ((place.photos, "photos"), (place.root, ".")):
+        for path in (str(folder.resolve()), str(folder)):
+            text = text.replace(path, short)
+    return text
 
 
 def _photo(desk: Desk, request: Request) -> Photo:

@@ -59,6 +59,8 @@ export const api = {
   conflict: (id, body, session, whole) =>
     write("POST", `${photo(id)}/conflict?whole=${whole ? 1 : 0}`, body, { "X-Finicky-Session": session }),
 
+  tile: async (id, key) => createImageBitmap(await (await call(`${photo(id)}/tile/${key}`, { cache: "default" })).blob()),
+
   /** The exact brightness of a part of a photo, one byte a pixel. */
   async grey(shown, { x, y, width, height }) {
     const out = new Uint8Array(width * height), tasks = [];

@@ -39,6 +39,7 @@ export class App {
     this.maskLayer = this.view.layer((...args) => this.sheet && maskPainter(this.sheet.raster, this.table)(...args));
     this.assist = new Assist(this);
     this.statuses = new Statuses(project.id, () => this.panel.photos());
+    this.view.unreadable = (...found) => this.unreadable(...found);
     this.tool = TOOLS[0];
     this.panel = new Panel(this);
     this.view.drawTop = (context) => this.tool.draw?.(context, this, this.pointer);
@@ -73,6 +74,16 @@ export class App {
     this.panel.opened();
     this.panel.saving(sheet.saver);
     if (sheet.locked) say(`${sheet.locked} Painting is off, so that the file stays as it is.`, 12000);
+  }
+
+  /** Nothing is painted on what cannot be seen: a photo that only its pixels show to be damaged. */
+  unreadable(photo, why) {
+    if (photo.problem) return;
+    photo.problem = why;
+    if (this.sheet?.photo === photo) this.sheet.locked = why;
+    this.panel.photos();
+    this.panel.options();
+    say(why, 12000);
   }
 
   /** The sheet of a photo: the one that is still open if nobody changed the mask since. */
@@ -245,7 +256,10 @@ export class App {
   // Photos -----------------------------------------------------------------------------------
 
   step(by) {
-    this.open(this.index + by);
+    let index = this.index + by;
+    while (this.photos[index]?.problem) index += by;
+    if (this.photos[index]) this.open(index);
+    else say(by > 0 ? "This is the last photo." : "This is the first photo.");
   }
 
   nextToDo() {
@@ -314,15 +328,20 @@ async function start() {
   const journal = await Journal.open(project.id), past = await Past.open(project.id);
   const orphans = await whileRetrying(() => sendOrphans(journal, past));
   const app = new App(project, { journal, past });
-  const wanted = project.photos.findIndex((photo) => `#${photo.id}` === location.hash);
-  const first = project.photos.findIndex((photo) => !photo.problem && !["done", "skipped"].includes(photo.status));
-  await app.open(wanted >= 0 ? wanted : Math.max(0, first));
+  await app.open(firstOf(project.photos));
   if (orphans.sent) say(`${orphans.sent} strokes that the server had not seen were kept here and are saved now.`, 8000);
   for (const lost of orphans.conflicts) await offerOrphan(app, lost);
   if (!journal.available) say("This browser keeps no data, so unsaved strokes live in this tab only: leave it open.", 10000);
   window.addEventListener("beforeunload", (event) => app.unsaved && event.preventDefault());
   window.labeler = app; // for the browser's console, and for tests
   document.body.dataset.ready = "1";
+}
+
+/** The photo to begin with: the one in the address, else one to do, else one that can be read. */
+function firstOf(photos) {
+  const readable = [...photos.keys()].filter((index) => !photos[index].problem);
+  const wanted = readable.find((index) => `#${photos[index].id}` === location.hash);
+  return wanted ?? readable.find((index) => !["done", "skipped"].includes(photos[index].status)) ?? readable[0] ?? 0;
 }
 
 async function offerOrphan(app, { photo, patch, kept }) {

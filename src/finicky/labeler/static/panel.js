@@ -10,6 +10,9 @@ import { TOOLS } from "/static/tools.js";
 const MARKS = { done: "✓ done", skipped: "skipped", in_progress: "started", todo: "" };
 const byId = (id) => document.getElementById(id);
 
+/** What tells photos apart where there is little room: their folders are in the tooltip. */
+const fileName = ({ key }) => key.slice(key.lastIndexOf("/") + 1);
+
 export class Panel {
   constructor(app) {
     this.app = app;
@@ -65,7 +68,7 @@ export class Panel {
         image.alt = "";
         image.src = `/api/photos/${photo.id}/thumbnail`;
       }
-      button.append(element("span", "", "state"), element("span", photo.key, "label"));
+      button.append(element("span", "", "state"), element("span", fileName(photo), "label"));
       button.title = photo.problem || photo.key;
       button.setAttribute("role", "option");
       button.onclick = () => this.app.open(index);
@@ -129,7 +132,7 @@ export class Panel {
   }
 
   options() {
-    byId("hint").textContent = this.app.sheet?.locked ? "This photo's mask cannot be read; painting is off." : (this.app.tool.hint?.(this.app) ?? "");
+    byId("hint").textContent = this.app.sheet?.locked ? `This photo${this.app.sheet.photo.problem ? "" : "'s mask"} cannot be read; painting is off.` : (this.app.tool.hint?.(this.app) ?? "");
     optionsOf(this.app, byId("tool-options"));
   }
 
@@ -143,17 +146,21 @@ export class Panel {
     byId("redo").disabled = !this.app.sheet?.undone.length;
   }
 
+  name(photo, facts) {
+    byId("photo-name").textContent = fileName(photo);
+    byId("photo-name").title = photo.key;
+    byId("photo-facts").textContent = facts;
+  }
+
   opening(photo) {
     this.isOpening = true;
-    byId("photo-name").textContent = photo.key;
-    byId("photo-facts").textContent = "opening…";
+    this.name(photo, "opening…");
   }
 
   opened() {
     const { app } = this, { photo } = app.sheet;
     this.isOpening = false;
-    byId("photo-name").textContent = photo.key;
-    byId("photo-facts").textContent = `${app.index + 1} of ${app.photos.length} · ${photo.width} × ${photo.height} px`;
+    this.name(photo, `${app.index + 1} of ${app.photos.length} · ${photo.width} × ${photo.height} px`);
     byId("note").value = app.statuses.noteOf(photo);
     [...byId("film").children].forEach((button, index) => button.setAttribute("aria-selected", index === app.index));
     byId("film").children[app.index].scrollIntoView({ block: "nearest", inline: "center" });
@@ -165,15 +172,17 @@ export class Panel {
   /** Status of every photo, and how many are finished. */
   photos() {
     const { photos, statuses } = this.app;
-    let finished = 0;
+    let finished = 0, all = 0;
     photos.forEach((photo, index) => {
       const button = byId("film").children[index], status = statuses.of(photo);
       button.dataset.status = photo.problem ? "skipped" : status;
       button.querySelector(".state").textContent = photo.problem ? "unreadable" : MARKS[status];
+      if (photo.problem) return;
+      all++;
       if (["done", "skipped"].includes(status)) finished++;
     });
-    byId("bar").style.width = `${(100 * finished) / photos.length}%`;
-    byId("progress-text").textContent = `${finished} of ${photos.length} finished`;
+    byId("bar").style.width = `${(100 * finished) / Math.max(1, all)}%`;
+    byId("progress-text").textContent = `${finished} of ${all} finished`;
   }
 
   saving(saver) {

@@ -1,5 +1,6 @@
 // What is seen: the photo in tiles, the mask and the candidates over it, zoom and pan.
 
+import { api } from "/static/api.js";
 import { TILE } from "/static/raster.js";
 
 const PHOTO_TILES = 160, LAYER_TILES = 96;
@@ -75,9 +76,8 @@ export class View {
     this.images = new Map();
     this.layers = [];
     this.drawTop = () => {};
-    this.moved = () => {};
+    this.unreadable = () => {}; // told of a photo and why its pixels cannot be had
     this.asked = false;
-    this.frames = [];
     new ResizeObserver(() => this.resize()).observe(stage);
     this.resize();
   }
@@ -125,6 +125,7 @@ export class View {
   }
 
   zoom(factor, x = this.width / 2, y = this.height / 2) {
+    if (!this.photo) return;
     const least = Math.min(1, 100 / Math.max(this.photo.width, this.photo.height));
     const scale = Math.min(MAX_SCALE, Math.max(least, this.scale * factor));
     this.x = x - ((x - this.x) * scale) / this.scale;
@@ -205,7 +206,6 @@ export class View {
     this.topContext.save();
     this.drawTop(this.topContext, this);
     this.topContext.restore();
-    this.moved();
   }
 
   drawPhoto(level) {
@@ -237,13 +237,16 @@ export class View {
     const key = `${level}/${column}/${row}`, photo = this.photo;
     if (!this.images.has(key)) {
       this.images.set(key, null);
-      this.fetchImage(photo, key).then(
+      api.tile(photo.id, key).then(
         (image) => {
           if (this.photo !== photo) return;
           this.images.set(key, image);
           this.redraw();
         },
-        () => this.images.delete(key), // asked for again with the next frame
+        (error) => {
+          if (error.status === 422) this.unreadable(photo, error.message);
+          else this.images.delete(key); // asked for again with the next frame
+        },
       );
       if (this.images.size > PHOTO_TILES) {
         for (const old of this.images.keys()) {
@@ -254,11 +257,5 @@ export class View {
       }
     }
     return this.images.get(key);
-  }
-
-  async fetchImage(photo, key) {
-    const answer = await fetch(`/api/photos/${photo.id}/tile/${key}`);
-    if (!answer.ok) throw new Error(`no tile ${key}`);
-    return createImageBitmap(await answer.blob());
   }
 }
