@@ -89,6 +89,30 @@ def test_head_on_hardly_varying_features_does_not_multiply_rounding() -> None:
     assert sharp.gain(features) > 10 * MOST_GAIN
 
 
+def test_head_on_nothing_but_hardly_varying_features_still_tells_the_classes_apart() -> None:
+    """As of VGG16 cut plainly to a twentieth; counting them less left one answer to all."""
+    random = np.random.default_rng(0)
+    labels = np.tile([0, 1], 60)
+    features = 5 * (1 + 1e-4 * (random.normal(size=(120, 3)) + 3 * labels[:, None]))
+    head = train_head(features, labels, np.arange(120) // 4)
+    assert head.gain(features) <= MOST_GAIN
+    off = features * (1 + 1e-7 * random.normal(size=features.shape))
+    for rows in (features, off):
+        assert np.mean((head.probabilities(rows) > 0.5) == labels) > 0.98
+    before, after = (f @ head.weight.astype(float) + head.bias for f in (features, off))
+    assert np.abs(before - after).max() <= 1e-5
+
+
+def test_shrunk_head_keeps_order_and_classes() -> None:
+    head = LogisticHead(np.array([300.0, -300.0], np.float32), 0.25, 1.0, 0.0)
+    features = np.array([[5.0, 4.99], [5.0, 5.0], [5.0, 5.01]])
+    small = head.shrunk(features)
+    assert small.gain(features) == pytest.approx(0.999 * MOST_GAIN, rel=1e-5)
+    assert list(np.sign(features @ small.weight + small.bias)) == [1, 1, -1]
+    sharp = LogisticHead(np.array([1.0], np.float32), 0.0, 1.0, 0.0)
+    np.testing.assert_array_equal(sharp.shrunk(np.array([[2.0]])).weight, sharp.weight)
+
+
 def test_gain_counts_by_hand() -> None:
     head = LogisticHead(np.array([3.0, -4.0], np.float32), 1.0, 1.0, 0.0)
     # Parts 3 and -4 are 7 together; logit 0 counts as 1.
