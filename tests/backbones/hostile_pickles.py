@@ -58,16 +58,33 @@ def as_zip(path: Path, content: bytes, *, name: str = "archive", **more: bytes) 
     return path
 
 
-def as_legacy(path: Path, content: bytes) -> Path:
+def as_legacy(
+    path: Path, content: bytes, *, version: object = 1001, keys: bytes = pickle.dumps([], 2)
+) -> Path:
     """A pickle where PyTorch before 1.6 had its third."""
-    head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    head = [0x1950A86A20F9469CFC6C, version, {"little_endian": True}]
     start = b"".join(pickle.dumps(value, 2) for value in head)
-    path.write_bytes(start + content + pickle.dumps([], 2))
+    path.write_bytes(start + content + keys)
     return path
 
 
+def doubled(times: int = 60) -> list:
+    """A list that is short to write and endless to read out."""
+    value: list = ["x" * 99]
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
 def tensor_pickle(
-    *, numel: int = 4, size: tuple = (4,), stride: tuple = (1,), offset: int = 0, key: str = "0"
+    *,
+    numel: int = 4,
+    size: tuple = (4,),
+    stride: tuple = (1,),
+    offset: int = 0,
+    key: str = "0",
+    dtype: object = None,
+    name: object = "w",
 ) -> bytes:
     """A state dict of one tensor that may say anything of itself."""
 
@@ -82,7 +99,10 @@ def tensor_pickle(
 
     sink = io.BytesIO()
     parts = (Storage(), offset, size, stride, False, {})
-    Pickler(sink, 2).dump({"w": Call(torch._utils._rebuild_tensor_v2, *parts)})
+    rebuilt = Call(torch._utils._rebuild_tensor_v2, *parts)
+    if dtype is not None:
+        rebuilt = Call(torch._utils._rebuild_tensor_v3, *parts, dtype)
+    Pickler(sink, 2).dump({name: rebuilt})
     return sink.getvalue()
 
 
@@ -102,6 +122,14 @@ def hostile_files(folder: Path, canary: Path) -> dict[str, tuple[Path, str]]:
     found |= _odd_pickles(folder)
     found |= _odd_archives(folder)
     found |= _other_files(folder)
+    good, endless = tensor_pickle(), pickle.dumps(doubled(), 2)
+    for label, path, names in (
+        ("endless version", {"version": doubled()}, "not of version 1001"),
+        ("long version", {"version": 1 << 33_000}, "not of version 1001"),
+        ("endless keys", {"keys": endless}, "lacks the numbers"),
+        ("long key", {"keys": pickle.dumps([1 << 33_000], 2)}, "lacks the numbers"),
+    ):
+        found[label] = as_legacy(folder / f"{label}.pth".replace(" ", "_"), good, **path), names
     return found
 
 
@@ -144,13 +172,28 @@ def _odd_pickles(folder: Path) -> dict[str, tuple[Path, str]]:
         "long text": (b"\x80\x02X\xff\xff\xff\x7fabc.", "not a readable pickle"),
         "many": (b"\x80\x02" + b"}0" * 1_100_000 + b".", "steps"),
         "nested load": (nested, "torch.serialization.load"),
-        "huge storage": (tensor_pickle(numel=2**39, size=(2**39,)), "not a readable pickle"),
+        "huge storage": (tensor_pickle(numel=2**39, size=(2**39,)), "needs 549,755,813,888"),
         "endless storage": (tensor_pickle(numel=2**62, size=(4,)), "claims"),
         "negative": (tensor_pickle(numel=-4), "claims -4"),
         "beyond": (tensor_pickle(offset=3), "not a readable pickle"),
         "stretched": (tensor_pickle(size=(2**20, 2**20), stride=(0, 0)), "not a readable pickle"),
         "negative stride": (tensor_pickle(stride=(-1,)), "not a readable pickle"),
         "short data": (tensor_pickle(numel=1000, size=(1000,)), "needs 1,000 numbers"),
+        "no axes' end": (
+            tensor_pickle(size=(2**39,) * 300_000, stride=(0,) * 300_000),
+            "not a readable pickle",
+        ),
+        "stretched a million times": (
+            tensor_pickle(numel=1, size=(2**30,), stride=(0,)),
+            "not a readable pickle",
+        ),
+        "nothing of endless size": (
+            tensor_pickle(size=(0, 2**39, 2**39), stride=(1, 1, 1)),
+            "larger than its data",
+        ),
+        "no dtype": (tensor_pickle(size=(0,), dtype=list), "not a readable pickle"),
+        "a name of 10,000 digits": (tensor_pickle(name=1 << 33_000), "not a state dict"),
+        "a name of 100 lines": (pickle.dumps({"line\n" * 100: 1}, 2), "found line line"),
         "escaping key": (tensor_pickle(key="../../../etc/passwd"), "lacks"),
     }
     return {
@@ -194,6 +237,11 @@ def _odd_archives(folder: Path) -> dict[str, tuple[Path, str]]:
     raw = content.read_bytes().replace(b"archive/data/1", b"archive/data/0")
     content.write_bytes(raw)
     found["twice"] = content, "twice"
+    members = {f"data/{i:05}": b"" for i in range(45_000)}
+    content = as_zip(folder / "archive_last_twice.pth", good, **members)
+    raw = content.read_bytes().replace(b"archive/data/44999", b"archive/data/44998")
+    content.write_bytes(raw)
+    found["last of many twice"] = content, "twice"
     path = as_zip(folder / "archive_changed.pth", good, **numbers)
     raw = bytearray(path.read_bytes())
     raw[raw.index(bytes(16)) + 3] ^= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -226,3 +227,19 @@ def test_prefixes_are_found_whatever_they_are() -> None:
     assert set(strip_prefix({"x.y.a.conv.weight": one, "x.y.b.weight": one}, own)) == set(own)
     assert set(strip_prefix({"a.conv.weight": one, "more": one}, own)) == {"a.conv.weight", "more"}
     assert set(strip_prefix({"other": one}, own)) == {"other"}
+
+
+def test_a_prefix_a_name_is_no_work_without_end() -> None:
+    """Names are looked through once, however many beginnings they have."""
+    names = {f"x{i}.{'y.' * (i % 50)}conv.weight": torch.zeros(1) for i in range(100_000)}
+    start = time.perf_counter()
+    assert len(strip_prefix(names, {"conv.weight", "conv.bias"})) == 1
+    assert time.perf_counter() - start < 10
+
+
+def test_a_narrow_tensor_makes_no_million_classes(tmp_path: Path, network: nn.Module) -> None:
+    """The head that it claims would take 4 GB, before anything else is seen not to fit."""
+    state = network.state_dict() | {"classifier.3.weight": torch.zeros(1 << 20, 1)}
+    torch.save(state, tmp_path / "wide.pth")
+    with pytest.raises(UnsupportedModelError, match=r"has shape \(1048576, 1\)"):
+        load_backbone(tmp_path / "wide.pth", arch=ARCH)

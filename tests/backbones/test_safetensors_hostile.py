@@ -41,6 +41,9 @@ CASES: dict[str, bytes] = {
     "another type": _file(_with(dtype="F64")),
     "unknown type": _file(_with(dtype="PICKLE")),
     "name twice": _file(json.dumps(_ONE).encode()[:-1] + b", " + json.dumps(_ONE).encode()[1:]),
+    "last of many twice": _file(
+        b"{" + b"".join(b'"t%d": {}, ' % i for i in range(300_000)) + b'"t299999": {}}'
+    ),
     "no text": _file(b'{"\xff": 1}'),
     "trailing bytes": _file(_ONE, bytes(20)),
     "polyglot": _file(_ONE, bytes(16)) + b"PK\x03\x04" + bytes(26),
@@ -96,6 +99,31 @@ def test_malformed_files_are_refused(tmp_path: Path) -> None:
         assert "\n" not in message, (label, message)
         assert seconds < 5, (label, seconds)
     assert memory_mb < 300
+
+
+def test_a_file_that_cannot_be_opened_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from finicky.backbones.state_dict import read_tensors
+    from finicky.errors import DataError
+
+    (tmp_path / "w.safetensors").write_bytes(_file(_ONE))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(DataError, match=r"cannot read .*w\.safetensors: Permission denied"):
+        read_tensors(tmp_path / "w.safetensors")
+
+
+def test_complex_numbers_are_refused(tmp_path: Path) -> None:
+    from finicky.backbones.state_dict import read_tensors
+    from finicky.errors import UnsupportedModelError
+
+    (tmp_path / "w.safetensors").write_bytes(_file(_with(dtype="C64", shape=[2])))
+    with pytest.raises(UnsupportedModelError, match="'w' is of complex numbers"):
+        read_tensors(tmp_path / "w.safetensors")
 
 
 def test_an_honest_file_is_read(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import stat
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -77,8 +79,7 @@ class Archive:
         if len(infos) > _MOST_MEMBERS:
             raise DataError(f"{self.path} has {len(infos):,} members: too many")
         if len(self.members) < len(infos):
-            names = [info.filename for info in infos]
-            twice = next(n for i, n in enumerate(names) if n in names[:i])
+            twice = first_twice(info.filename for info in infos)
             raise DataError(f"{self.path} has the member {twice!r:.80} twice")
         # TorchScript compresses its code, which is never read here.
         infos = [info for info in infos if info.filename.split("/")[1:2] != ["code"]]
@@ -87,6 +88,12 @@ class Archive:
                 raise DataError(f"{self.path}: member {info.filename!r:.80} {reason}")
         if sum(info.file_size for info in infos) > size:
             raise DataError(f"{self.path} is hostile: its members take more room than the file")
+
+
+def first_twice(names: Iterable[str]) -> str:
+    """The first of those that occur more than once; there is one."""
+    counts = Counter(names)
+    return next(name for name, count in counts.items() if count > 1)
 
 
 def _harm(info: zipfile.ZipInfo) -> str:

@@ -21,12 +21,16 @@ from finicky.errors import DataError, UnsupportedModelError
 
 # Far more than any checkpoint has: a network of 1,000 tensors with its optimizer takes 100,000.
 _MOST_STEPS = 2_000_000
-_KEYS = (str, int, float, bool, type(None))  # of what is remembered; tuples may nest without end
+# Of what is remembered: tuples may nest, and integers grow, without end.
+_KEYS = (str, int, float, bool, type(None))
+_MOST_AXES = 32
+# A small tensor may stand for a larger one of so many numbers, as those that PyTorch expands do.
+_STRETCHED = 1 << 20
 
 _TENSORS = {
     "torch._utils._rebuild_tensor": 0,
     "torch._utils._rebuild_tensor_v2": 0,
-    "torch._utils._rebuild_tensor_v3": 7,  # the dtype's place among the arguments
+    "torch._utils._rebuild_tensor_v3": 6,  # the dtype's place among the arguments
 }
 _PARAMETERS = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 _STORAGES = {
@@ -229,7 +233,7 @@ class _Machine:
         target = self.stack[-1]
         if isinstance(target, dict):
             for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-                if isinstance(key, _KEYS):
+                if isinstance(key, _KEYS) and not (isinstance(key, int) and key.bit_length() > 64):
                     target[key] = value
 
     def append(self, values: list[Any]) -> None:
@@ -386,10 +390,17 @@ def _tensor(arguments: tuple[Any, ...], dtype_at: int) -> TensorSpec:
     storage, offset, size, stride = arguments[:4]
     if not isinstance(storage, StorageSpec) or len(size) != len(stride):
         raise TypeError("no tensor")
+    if len(size) > _MOST_AXES:
+        raise ValueError("axes")
     if not all(isinstance(n, int) and 0 <= n < 2**40 for n in (offset, *size, *stride)):
         raise ValueError("sizes")
-    dtype = arguments[dtype_at].full.removeprefix("torch.") if dtype_at else storage.dtype
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if math.prod(size) > 2**31 or (math.prod(size) and not dtype_at and last >= storage.numel):
+    dtype = storage.dtype
+    if dtype_at:
+        if (named := arguments[dtype_at].full) not in _DTYPES:
+            raise ValueError(named)
+        dtype = named.removeprefix("torch.")
+    numel, last = math.prod(size), sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    # The storages of those with a dtype are counted in bytes: no number has less than one.
+    if numel > max(storage.numel, _STRETCHED) or (numel and offset + last >= storage.numel):
         raise ValueError("a tensor larger than its data")
     return TensorSpec(storage, offset, tuple(size), tuple(stride), dtype)

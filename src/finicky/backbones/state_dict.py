@@ -7,14 +7,15 @@ import json
 import math
 import pickletools
 import struct
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor
 
-from finicky.backbones.archives import Archive
+from finicky.backbones.archives import Archive, first_twice
 from finicky.backbones.pickles import TensorSpec, read_pickle
 from finicky.errors import DataError, UnsupportedModelError, UsageError
 
@@ -64,9 +65,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise UsageError(f"no weights file {path}")
-    if path.suffix.lower() == ".safetensors":
-        return _read_safetensors(path)
     try:
+        if path.suffix.lower() == ".safetensors":
+            return _read_safetensors(path)
         with path.open("rb") as stream:
             start = stream.read(512)
             if start.startswith(b"PK\x03\x04"):
@@ -91,19 +92,29 @@ def strip_prefix(tensors: Mapping[str, Tensor], own: Collection[str]) -> dict[st
     """
     known = set(own)
     # Names with many parts tell where the network begins; "weight" would do so everywhere.
-    telling = sorted(known, key=lambda name: (-name.count("."), name))[:20]
-    candidates = {""} | {
-        name.removesuffix(end) for name in tensors for end in telling if name.endswith(f".{end}")
-    }
-
-    def fit(prefix: str) -> tuple[int, bool, int]:
-        inside = sum(name[len(prefix) :] in known for name in tensors if name.startswith(prefix))
-        return inside, "ema" in prefix, -len(prefix)
-
-    best = max(candidates, key=fit)
+    telling = set(sorted(known, key=lambda name: (-name.count("."), name))[:20])
+    most = max((name.count(".") for name in telling), default=0)
+    inside, candidates = Counter[str](), {""}
+    for name in tensors:
+        for end in _ends(name, most):
+            if end in known:
+                prefix = name.removesuffix(end)
+                inside[prefix] += 1
+                candidates |= {prefix} if end in telling else set()
+    best = max(candidates, key=lambda prefix: (inside[prefix], "ema" in prefix, -len(prefix)))
     if not best:
         return dict(tensors)
     return {n[len(best) :]: t for n, t in tensors.items() if n.startswith(best)}
+
+
+def _ends(name: str, most: int) -> Iterator[str]:
+    """What a name ends in, from one part to ``most`` dots; the whole name last."""
+    start = len(name)
+    for _ in range(most + 1):
+        start = name.rfind(".", 0, max(start - 1, 0)) + 1
+        yield name[start:]
+        if not start:
+            return
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -112,9 +123,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
     _check_header(path)
     try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        tensors = load_file(path)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a safetensors file: {error}") from error
+    if strange := [name for name, tensor in tensors.items() if tensor.is_complex()]:
+        raise UnsupportedModelError(f"{path}: {strange[0]!r:.80} is of complex numbers")
+    return tensors
 
 
 def _check_header(path: Path) -> None:
@@ -129,8 +143,7 @@ def _check_header(path: Path) -> None:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(n for n in names if names.count(n) > 1)
+            twice = first_twice(name for name, _ in pairs)
             raise DataError(f"{path} is not a safetensors file: it names {twice!r:.80} twice")
         return found
 
@@ -198,15 +211,16 @@ def _read_legacy(path: Path, stream: IO[bytes]) -> dict[str, Tensor]:
         raise DataError(f"{path} is a pickle, but not one that PyTorch wrote: save a state_dict")
     version, _ = (read_pickle(limited, file).value for _ in range(2))
     if version != _LEGACY:
-        raise DataError(f"{path} is damaged: version {version!r:.40}")
+        raise DataError(f"{path} is damaged: it is not of version {_LEGACY}")
     main = read_pickle(limited, file)
     specs = _weights(path, main.value)
     keys = read_pickle(limited, file).value
-    if not isinstance(keys, list) or {str(key) for key in keys} != set(main.storages):
+    texts = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not texts or set(keys) != set(main.storages):
         raise DataError(f"{path} is damaged: it lacks the numbers of a tensor")
     data: dict[str, bytearray] = {}
     for key in keys:
-        storage, raw = main.storages[str(key)], limited.read(8)
+        storage, raw = main.storages[key], limited.read(8)
         if len(raw) != 8 or struct.unpack("<q", raw)[0] != storage.numel:
             raise DataError(
                 f"{path} is damaged: tensor data {key!r:.40} is not of the size it says"
@@ -252,7 +266,7 @@ def _weights(path: Path, value: Any) -> dict[str, TensorSpec]:
         raise DataError(f"{path} is not a state dict: expected names and tensors")
     tensors = {str(n): v for n, v in value.items() if isinstance(v, TensorSpec)}
     if not tensors:
-        keys = ", ".join(str(k) for k in list(value)[:5])
+        keys = ", ".join(" ".join(str(k)[:40].split()) for k in list(value)[:5])
         raise DataError(
             f"{path} is not a state dict: expected names and tensors, found {keys or 'nothing'}"
         )
@@ -276,9 +290,9 @@ def tensor_of(path: Path, name: str, spec: TensorSpec, data: Mapping[str, bytear
             f"{path} is damaged: {name!r:.80} needs {spec.storage.numel:,} numbers, its data has "
             f"{len(raw):,} bytes"
         )
-    if not math.prod(spec.size):
-        return torch.zeros(spec.size, dtype=getattr(torch, spec.dtype))
     try:
+        if not math.prod(spec.size):
+            return torch.zeros(spec.size, dtype=getattr(torch, spec.dtype))
         flat = torch.frombuffer(raw, dtype=getattr(torch, spec.dtype))
         return flat.as_strided(spec.size, spec.stride, spec.offset)
     except (RuntimeError, ValueError, TypeError) as error:

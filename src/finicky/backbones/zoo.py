@@ -181,10 +181,11 @@ def _filled(zoo: _Zoo, name: str, path: Path) -> tuple[nn.Module, int, set[str]]
     """The network with a checkpoint's weights and classes, and what the checkpoint lacks."""
     network = _fresh(zoo, name, _DEFAULT_CLASSES)
     tensors = strip_prefix(_modern_names(read_tensors(path)), network.state_dict())
-    last = [key for key, tensor in network.state_dict().items() if tensor.ndim >= 2][-1]
-    classes = _DEFAULT_CLASSES
-    if last in tensors and tensors[last].ndim >= 2 and len(tensors[last]) != classes:
-        classes = len(tensors[last])
+    last, own = [(key, t) for key, t in network.state_dict().items() if t.ndim >= 2][-1]
+    classes, theirs = _DEFAULT_CLASSES, tensors.get(last, own)
+    # What fits but for the classes: a narrow tensor may claim a million of them.
+    if len(theirs.shape) >= 2 and theirs.shape[1:] == own.shape[1:] and 0 < len(theirs) != classes:
+        classes = len(theirs)
         network = _fresh(zoo, name, classes)
     return network, classes, fill(network, tensors, path, name)
 
