@@ -175,8 +175,8 @@ def _odd_pickles(folder: Path) -> dict[str, tuple[Path, str]]:
         "huge storage": (tensor_pickle(numel=2**39, size=(2**39,)), "needs 549,755,813,888"),
         "endless storage": (tensor_pickle(numel=2**62, size=(4,)), "claims"),
         "negative": (tensor_pickle(numel=-4), "claims -4"),
-        "beyond": (tensor_pickle(offset=3), "not a readable pickle"),
-        "stretched": (tensor_pickle(size=(2**20, 2**20), stride=(0, 0)), "not a readable pickle"),
+        "beyond": (tensor_pickle(offset=3), "larger than its data"),
+        "stretched": (tensor_pickle(size=(2**20, 2**20), stride=(0, 0)), "larger than its data"),
         "negative stride": (tensor_pickle(stride=(-1,)), "not a readable pickle"),
         "short data": (tensor_pickle(numel=1000, size=(1000,)), "needs 1,000 numbers"),
         "no axes' end": (
@@ -184,14 +184,18 @@ def _odd_pickles(folder: Path) -> dict[str, tuple[Path, str]]:
             "not a readable pickle",
         ),
         "stretched a million times": (
-            tensor_pickle(numel=1, size=(2**30,), stride=(0,)),
-            "not a readable pickle",
+            tensor_pickle(numel=4, size=(2**30,), stride=(0,)),
+            "larger than its data",
         ),
         "nothing of endless size": (
             tensor_pickle(size=(0, 2**39, 2**39), stride=(1, 1, 1)),
             "larger than its data",
         ),
         "no dtype": (tensor_pickle(size=(0,), dtype=list), "not a readable pickle"),
+        "beyond all numbers": (
+            tensor_pickle(size=(2, 2), stride=(2**39, 2**39)),
+            "larger than its data",
+        ),
         "a name of 10,000 digits": (tensor_pickle(name=1 << 33_000), "not a state dict"),
         "a name of 100 lines": (pickle.dumps({"line\n" * 100: 1}, 2), "found line line"),
         "escaping key": (tensor_pickle(key="../../../etc/passwd"), "lacks"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from backbones.onnx_networks import small
-from backbones.programs import changed, export_program, node
+from backbones.programs import changed, export_program, members, node, write
 from finicky.backbones import load_backbone
 from finicky.backbones.program.convert import convert
 from finicky.backbones.program.document import read_document
 from finicky.backbones.program.reader import check_parity, read_weights
-from finicky.errors import UnsupportedModelError
+from finicky.backbones.wiring import Draft
+from finicky.errors import DataError, UnsupportedModelError
 
 Graph = Any
 
@@ -159,3 +161,47 @@ def test_whatever_running_raises_is_one_line(plain: Path, kind: type[Exception])
     with pytest.raises(UnsupportedModelError, match=r"^it does not run: so$"):
         check_parity(document, tensors, found, preprocessing)
     assert torch.is_grad_enabled()
+
+
+def _configs(path: Path, change: Any, out: Path) -> Path:
+    """The same program after what it says of its weights was changed."""
+    content = members(path)
+    name = next(n for n in content if n.endswith("weights_config.json"))
+    config = json.loads(content[name])
+    change(config["config"])
+    return write(out, content | {name: json.dumps(config).encode()})
+
+
+def test_numbers_that_many_weights_share_are_held_once(plain: Path, tmp_path: Path) -> None:
+    """A file may name one large member for each of 50,000 weights."""
+
+    def share(config: Any) -> None:
+        shapes = {}
+        for entry in config.values():
+            key = str(entry["tensor_meta"]["sizes"])
+            entry["path_name"] = shapes.setdefault(key, entry["path_name"])
+
+    path = _configs(plain, share, tmp_path / "shared.pt2")
+    tensors = read_weights(path, read_document(path))
+    places = {t.untyped_storage().data_ptr() for t in tensors.values() if t.numel()}
+    assert len(places) < len(tensors) - 5
+
+
+def test_a_weight_that_is_larger_than_its_data_is_refused(plain: Path, tmp_path: Path) -> None:
+    def stretch(config: Any) -> None:
+        meta = next(iter(config.values()))["tensor_meta"]
+        meta["sizes"] = [{"as_int": 1 << 20}, {"as_int": 1 << 19}]
+        meta["strides"] = [{"as_int": 0}, {"as_int": 0}]
+
+    path = _configs(plain, stretch, tmp_path / "wide.pt2")
+    with pytest.raises(DataError, match=r"wide\.pt2 is damaged: '.*' is larger than its data"):
+        load_backbone(path)
+
+
+def test_one_name_for_all_values_is_no_work_without_end() -> None:
+    draft = Draft((1, 3, 8, 8))
+    start = time.perf_counter()
+    draft._examples |= {"a": None, **{f"a_{i}": None for i in range(1, 20_000)}}
+    for _ in range(20_000):
+        draft._examples[draft._fresh("a")] = None
+    assert time.perf_counter() - start < 20

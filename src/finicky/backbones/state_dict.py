@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from finicky.backbones.archives import Archive, first_twice
-from finicky.backbones.pickles import TensorSpec, read_pickle
+from finicky.backbones.pickles import MOST_AXES, TensorSpec, read_pickle
 from finicky.errors import DataError, UnsupportedModelError, UsageError
 
 # Where training scripts put the weights beside an optimizer's; averaged ones are what they use.
@@ -38,6 +38,8 @@ _WRAPPERS = (
 )
 _LARGEST_PICKLE = 64 << 20
 _LARGEST_HEADER = 32 << 20
+# A small tensor may stand for a larger one of so many numbers, as those that PyTorch expands do.
+_STRETCHED = 1 << 20
 _MAGIC = 0x1950A86A20F9469CFC6C  # of PyTorch's files from before 1.6
 _LEGACY = 1001  # their only version
 
@@ -284,6 +286,11 @@ def _width(dtype: str) -> int:
 
 
 def tensor_of(path: Path, name: str, spec: TensorSpec, data: Mapping[str, bytearray]) -> Tensor:
+    """The tensor that a file describes.
+
+    Raises:
+        DataError: It would need more numbers than the file holds.
+    """
     raw = data[spec.storage.key]
     if len(raw) != spec.storage.numel * _width(spec.storage.dtype):
         raise DataError(
@@ -291,9 +298,20 @@ def tensor_of(path: Path, name: str, spec: TensorSpec, data: Mapping[str, bytear
             f"{len(raw):,} bytes"
         )
     try:
+        _check_view(spec, len(raw) // _width(spec.dtype))
         if not math.prod(spec.size):
             return torch.zeros(spec.size, dtype=getattr(torch, spec.dtype))
         flat = torch.frombuffer(raw, dtype=getattr(torch, spec.dtype))
         return flat.as_strided(spec.size, spec.stride, spec.offset)
     except (RuntimeError, ValueError, TypeError) as error:
         raise DataError(f"{path} is damaged: {name!r:.80} is larger than its data") from error
+
+
+def _check_view(spec: TensorSpec, held: int) -> None:
+    """Refuse a tensor that goes beyond its data, or stands for far more numbers than lie there."""
+    if len(spec.size) > MOST_AXES or len(spec.size) != len(spec.stride):
+        raise ValueError(len(spec.size))
+    numel = math.prod(spec.size)
+    last = spec.offset + sum((n - 1) * s for n, s in zip(spec.size, spec.stride, strict=True))
+    if numel > max(held, _STRETCHED) or (numel and last >= held):
+        raise ValueError(numel)

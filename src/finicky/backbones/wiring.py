@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -175,7 +176,8 @@ class Draft:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
             self._examples: dict[str, Any] = {INPUT: torch.empty(shape, dtype=dtype)}
-        self._steps: list[Step] = []
+        self._steps: dict[str, Step] = {}
+        self._numbers = Counter[str]()  # of names that occur again
         self._layers: dict[str, nn.Module] = {}
         self._constants: dict[str, Tensor] = {}
 
@@ -194,7 +196,7 @@ class Draft:
 
     def step_of(self, ref: Ref) -> Step | None:
         """The step that makes a value; None for the input."""
-        return next((s for s in reversed(self._steps) if s.name == ref.name), None)
+        return self._steps.get(ref.name)
 
     def constant(self, value: Tensor) -> Stored:
         """Carry a tensor."""
@@ -235,7 +237,7 @@ class Draft:
 
     def finish(self, output: Ref) -> tuple[fx.GraphModule, Wiring]:
         """The module, and the wiring to make it again. Steps that nothing needs are left out."""
-        steps = tuple(_needed(self._steps, output))
+        steps = tuple(_needed([*self._steps.values()], output))
         used = {s.name for step in steps for s in _leaves(step) if isinstance(s, Stored)}
         constants = {n: t for n, t in self._constants.items() if n in used}
         described = {
@@ -266,7 +268,7 @@ class Draft:
                 f"{step.name} makes {math.prod(found.shape):,} numbers a photo: too many"
             )
         self._examples[step.name] = found
-        self._steps.append(step)
+        self._steps[step.name] = step
         return Ref(step.name)
 
     def _fresh(self, name: str) -> str:
@@ -274,9 +276,10 @@ class Draft:
         clean = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "step"
         if clean[0].isdigit() or hasattr(nn.Module, clean) or clean == INPUT:
             clean = f"n_{clean}"
-        fresh, number = clean, 1
+        fresh = clean
         while fresh in self._examples or fresh in self._constants:
-            fresh, number = f"{clean}_{number}", number + 1
+            self._numbers[clean] += 1
+            fresh = f"{clean}_{self._numbers[clean]}"
         return fresh
 
 

@@ -77,7 +77,8 @@ def convert(document: Document, tensors: Mapping[str, Tensor]) -> Converted:
     first: Ref = Ref(INPUT)
     if last:
         first = draft.function("aten.permute.default", first, [0, 2, 3, 1])
-    room = _MADE + _TIMES * sum(t.numel() for t in tensors.values())
+    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors.values()}
+    room = _MADE + _TIMES * sum(held.values()) // 4
     reading = Reading(draft, dict(document.weights), room)
     reading.values |= {name: tensors[key] for name, key in document.weights.items()}
     reading.values |= {**document.constants, document.photo: first}

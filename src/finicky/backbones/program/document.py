@@ -121,7 +121,7 @@ def read_document(path: Path) -> Document:
             return _document(raw, configs, root)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{path} cannot be used: {error}") from error
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{path} is damaged: its graph is not as it should be") from error

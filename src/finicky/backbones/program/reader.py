@@ -70,7 +70,8 @@ def build(blueprint: Blueprint) -> Built:
 
 def read_weights(path: Path, document: Document) -> dict[str, Tensor]:
     """The numbers that a program's values are given beforehand, by their names in the network."""
-    found = {}
+    found: dict[str, Tensor] = {}
+    data: dict[str, bytearray] = {}  # tensors may share their numbers
     with Archive(path) as archive:
         for name in dict.fromkeys(document.weights.values()):
             payload = document.payloads.get(name)
@@ -81,11 +82,13 @@ def read_weights(path: Path, document: Document) -> dict[str, Tensor]:
                 raise UnsupportedModelError(
                     f"{path} cannot be used: {name!r:.80} is of type {payload.code}"
                 )
-            raw = bytearray(archive.read(payload.member))
+            if payload.member not in data:
+                data[payload.member] = bytearray(archive.read(payload.member))
             kind = str(dtype).removeprefix("torch.")
-            storage = StorageSpec(payload.member, kind, len(raw) // dtype.itemsize)
+            held = len(data[payload.member]) // dtype.itemsize
+            storage = StorageSpec(payload.member, kind, held)
             spec = TensorSpec(storage, payload.offset, payload.size, payload.stride, kind)
-            tensor = tensor_of(path, name, spec, {payload.member: raw})
+            tensor = tensor_of(path, name, spec, data)
             if tensor.dtype in (torch.float16, torch.bfloat16):
                 raise UnsupportedModelError(
                     f"{path} cannot be used: {name!r:.80} is of half precision; call "
