@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from finicky.edge import inspect_photo, open_bundle
-from finicky.edge.labeling import label_regions
+from finicky.edge.components import label_regions
 from finicky.edge.lengths import lengths
 from finicky.edge.skeleton import Grid, closed, depths, skeleton
 from finicky.images import read_image

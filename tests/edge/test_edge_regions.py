@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
-from finicky.edge.labeling import label_regions
+from finicky.edge.components import label_regions
 from finicky.edge.lengths import lengths
 from finicky.edge.outlines import outlines
 from finicky.edge.regions import find_regions

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from finicky.edge.labeling import Box, label_regions, region_boxes, strips
+from finicky.edge.components import Box, label_regions, region_boxes, strips
 from finicky.edge.skeleton import Grid, closed, depths, skeleton
 
 # A hole is a gap of the map, not the inside of a loop, up to this many widths of its region.

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from finicky.edge.labeling import label_regions
+from finicky.edge.components import label_regions
 
 Ring = list[tuple[int, int]]
 

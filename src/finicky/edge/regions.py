@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finicky.edge.labeling import label_regions, region_boxes, strips
+from finicky.edge.components import label_regions, region_boxes, strips
 from finicky.edge.lengths import lengths
 from finicky.edge.scan import Plan
 
