@@ -77,6 +77,15 @@ def test_damaged_models_and_numbers_out_of_range_are_refused(two: Path) -> None:
         bench(two, batch=2, seconds=0.05)
 
 
+def test_what_is_no_onnx_file_is_said_plainly(tmp_path: Path) -> None:
+    letter = tmp_path / "letter.txt"
+    letter.write_text("Dear model,")
+    for arguments in ((letter, None), ("crack-alexnet", letter)):
+        with pytest.raises(DataError, match=r"letter\.txt: it is no ONNX file") as raised:
+            bench(arguments[0], against=arguments[1], batch=2, seconds=0.05)
+        assert "protobuf" not in str(raised.value).lower()
+
+
 def test_the_command_counts_photos_with_decoding(tmp_path: Path) -> None:
     from PIL import Image
     from typer.testing import CliRunner

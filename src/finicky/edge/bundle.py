@@ -15,6 +15,7 @@ from finicky.classes import DEFAULT_CLASSES
 from finicky.errors import DataError, ShapeError, UsageError, nearest_names
 from finicky.files import read_json, sha256_bytes
 from finicky.images import printable
+from finicky.timing import load_problem
 
 BUNDLE, MODEL = "bundle.json", "model.onnx"
 BUNDLE_SCHEMA = 1
@@ -231,10 +232,8 @@ def _load(path: Path, content: bytes, *, threads: int, optimise: bool = True) ->
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime raises a dozen kinds
-        reason = " ".join(str(error).split())[:160]
-        raise DataError(
-            f"ONNX Runtime cannot load {printable(path)}: {reason}. {_EXPORT_AGAIN}"
-        ) from error
+        reason = load_problem(error).rstrip(".")
+        raise DataError(f"cannot load {printable(path)}: {reason}. {_EXPORT_AGAIN}") from error
 
 
 def _metadata(path: Path, inference: Any) -> dict[str, Any]:

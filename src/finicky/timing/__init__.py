@@ -6,6 +6,7 @@ from finicky.timing.latency import (
     LatencyReport,
     LatencyStats,
     available_cores,
+    load_problem,
     measure_in_turn,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "LatencyStats",
     "available_cores",
     "environment",
+    "load_problem",
     "measure_in_turn",
 ]

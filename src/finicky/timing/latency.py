@@ -257,7 +257,14 @@ def _session(path: Path, threads: int) -> InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # as above
-        raise DataError(f"ONNX Runtime cannot load {path}: {_first_line(error)}") from error
+        raise DataError(f"cannot load {path}: {load_problem(error)}") from error
+
+
+def load_problem(error: Exception) -> str:
+    """Why ONNX Runtime did not load a file, for people, without its name."""
+    if "INVALID_PROTOBUF" in str(error):
+        return "it is no ONNX file, or a damaged one"
+    return f"ONNX Runtime says {_first_line(error)}"
 
 
 def session_options(threads: int) -> SessionOptions:
