@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from service_helpers import Live, png, wall
 
+from finicky.service import Limits
+
 NAME = "Most Świętokrzyski <b>filar</b>.png"
 
 
@@ -23,15 +25,15 @@ def page(chromium: Any, tmp_path: Path) -> Iterator[Any]:
     live.close()
 
 
-def drop(page: Any, name: str, content: bytes) -> None:
-    """As if a file were dragged from a file manager onto the page."""
+def drop(page: Any, name: str, content: bytes, more: int = 0) -> None:
+    """As if a file were dragged from a file manager onto the page; ``more`` zeros follow it."""
     transfer = page.evaluate_handle(
-        """([name, bytes]) => {
+        """([name, bytes, more]) => {
           const made = new DataTransfer();
-          made.items.add(new File([new Uint8Array(bytes)], name));
+          made.items.add(new File([new Uint8Array(bytes), new Uint8Array(more)], name));
           return made;
         }""",
-        [name, list(content)],
+        [name, list(content), more],
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
 
@@ -73,3 +75,25 @@ def test_photos_are_dropped_seen_and_refused(page: Any) -> None:
         page.set_viewport_size({"width": width, "height": height})
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
     assert errors == []
+
+
+def test_a_photo_that_comes_too_early_waits_for_its_turn(chromium: Any, tmp_path: Path) -> None:
+    """Also one that is larger than what a connection holds when the server answers early."""
+    live = Live(tmp_path, Limits(waiting=1, upload_s=3))
+    page = chromium.new_page()
+    try:
+        page.goto(live.link())
+        page.locator("#model", has_text="looks for crack").wait_for()
+        held = live.slow(
+            b"POST /api/photos HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nX-Finicky: 1\r\n"
+            b"Cookie: finicky_%d=%s\r\nContent-Length: 500\r\n\r\nabc"
+            % (live.port, live.port, str(live.cookie).encode())
+        )
+        drop(page, "early.png", png(wall()), more=20_000_000)
+        page.locator("#status", has_text="others are being looked at").wait_for()
+        page.locator("article .verdict").wait_for(timeout=30_000)
+        assert page.locator("article .verdict").inner_text() == "1 region with crack"
+        held.close()
+    finally:
+        page.close()
+        live.close()

@@ -38,6 +38,7 @@ class TooSlowError(UsageError):
     """A photo did not arrive in time."""
 
 
+RETRY_S = "2"
 # The first kind that fits decides.
 _STATUS: tuple[tuple[type[FinickyError], int], ...] = (
     (BusyError, 503),
@@ -74,7 +75,9 @@ def _told(counter: Counter, work: Work) -> Callable[[Request], Awaitable[Respons
             return JSONResponse({"error": f"no room for the results: {_cause(error)}"}, 507)
         except FinickyError as error:
             status = next((code for kind, code in _STATUS if isinstance(error, kind)), 422)
-            return JSONResponse({"error": " ".join(str(error).split())}, status)
+            # Only those that came too early should come again by themselves.
+            again = {"retry-after": RETRY_S} if isinstance(error, BusyError) else None
+            return JSONResponse({"error": " ".join(str(error).split())}, status, headers=again)
         except OSError as error:
             return JSONResponse({"error": f"no room for the photo: {_cause(error)}"}, 507)
         except MemoryError:

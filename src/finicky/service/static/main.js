@@ -3,6 +3,7 @@
 const at = (id) => document.getElementById(id);
 const results = at("results");
 const waiting = [];
+const MOST_TRIES = 150; // some five minutes
 let model = null;
 let busy = false;
 
@@ -45,17 +46,29 @@ async function one(file) {
     return;
   }
   try {
+    const answer = await posted(file);
+    const text = await answer.text();
+    if (answer.ok) shown(file, JSON.parse(text));
+    else refused(file, reason(text));
+  } catch {
+    refused(file, "the server does not answer: is finicky serve still running?");
+  }
+}
+
+// Where others are looked at first, the server says when to come again.
+async function posted(file) {
+  for (let tries = 1; ; tries++) {
     const answer = await fetch("/api/photos", {
       method: "POST",
       body: file,
       credentials: "same-origin",
       headers: { "X-Finicky": "1" },
     });
-    const text = await answer.text();
-    if (answer.ok) shown(file, JSON.parse(text));
-    else refused(file, reason(text));
-  } catch {
-    refused(file, "the server does not answer: is finicky serve still running?");
+    const wait = Number(answer.headers.get("Retry-After"));
+    if (answer.status !== 503 || !wait || tries === MOST_TRIES) return answer;
+    say(`${file.name} waits: others are being looked at…`);
+    await new Promise((go) => setTimeout(go, wait * 1000));
+    say(`Looking at ${file.name}…`);
   }
 }
 
