@@ -31,7 +31,26 @@ class StorageError(DataError):
 
 
 class ImageError(DataError):
-    """One image file cannot be read; the message names the file and the reason."""
+    """One image file cannot be read; the message names the file and the reason.
+
+    Attributes:
+        what: Failed, as ``cannot read photo.jpg``.
+        reason: Such as ``it is empty``.
+        remedies: What helps: the first does by itself, others depend on where the file is.
+    """
+
+    def __init__(self, what: str, reason: str, *remedies: str) -> None:
+        super().__init__(what, reason, *remedies)
+        self.what, self.reason, self.remedies = what, reason, remedies
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.account}"
+
+    @property
+    def account(self) -> str:
+        """Reason and remedies, for where the file is named beside them."""
+        advice = ", or ".join(self.remedies)
+        return f"{self.reason}. {advice[:1].upper()}{advice[1:]}."
 
 
 class MaskError(DataError):

@@ -37,9 +37,10 @@ IMAGE_SUFFIXES = frozenset(
 MAX_PIXELS = 50_000_000
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
-_REMEDY = "Save it as JPEG, PNG, TIFF, WebP or BMP, or take it out of the folder."
-_COPY_AGAIN = "Copy it again from its source, or take it out of the folder."
-_CUT = "Cut it into smaller images, or raise max_pixels if you trust the file."
+_TAKE_OUT = "take it out of the folder"
+_SAVE_AGAIN = ("save it as JPEG, PNG, TIFF, WebP or BMP", _TAKE_OUT)
+_COPY_AGAIN = ("copy it again from its source", _TAKE_OUT)
+_CUT = ("cut it into smaller images", "raise max_pixels if you trust the file")
 _ORIENTATION_TAG = 0x0112
 # EXIF 2.32, tag 0x0112: what must be done to a stored image so that it stands upright.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -55,11 +56,11 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 _STRIP = 256
 _PNG_METADATA = {b"eXIf", b"iTXt", b"tEXt", b"zTXt"}
 _NOT_IMAGES = (
-    (b"version https://git-lfs", "it is a Git LFS pointer, not the image", "Run `git lfs pull`."),
-    (b"<!doctype", "it is a web page, not an image", "Download the image itself."),
-    (b"<html", "it is a web page, not an image", "Download the image itself."),
-    (b"<svg", "it is an SVG drawing", _REMEDY),
-    (b"<?xml", "it is an XML file", _REMEDY),
+    (b"version https://git-lfs", "it is a Git LFS pointer, not the image", ("run `git lfs pull`",)),
+    (b"<!doctype", "it is a web page, not an image", ("download the image itself",)),
+    (b"<html", "it is a web page, not an image", ("download the image itself",)),
+    (b"<svg", "it is an SVG drawing", _SAVE_AGAIN),
+    (b"<?xml", "it is an XML file", _SAVE_AGAIN),
 )
 
 
@@ -171,15 +172,15 @@ def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.
     except FinickyError:
         raise
     except UnidentifiedImageError as error:
-        reason, remedy = _unidentified(path)
-        raise _refused(path, reason, remedy) from error
+        raise _refused(path, *_unidentified(path)) from error
     except Image.DecompressionBombError as error:
         raise _refused(path, "it has more pixels than Pillow decodes", _CUT) from error
     except MemoryError as error:
         raise _refused(path, "there is not enough memory to decode it", _CUT) from error
     except OSError as error:
         if error.filename is not None:  # the system refused, not the decoder
-            raise _refused(path, str(error.strerror), "Check the path and its rights.") from error
+            remedy = ("check the path and its rights",)
+            raise _refused(path, str(error.strerror), remedy) from error
         raise _refused(path, _damage(error), _COPY_AGAIN) from error
     except Exception as error:  # Pillow raises nine kinds of exception on damaged files
         raise _refused(path, _damage(error), _COPY_AGAIN) from error
@@ -284,7 +285,7 @@ def _refuse_special(path: Path) -> None:
     """A FIFO would hang the reader and a device never end, so only regular files are opened."""
     info = path.stat()
     if not stat.S_ISREG(info.st_mode):
-        raise _refused(path, "it is not a regular file", "Take it out of the folder.")
+        raise _refused(path, "it is not a regular file", (_TAKE_OUT,))
     if info.st_size == 0:
         raise _refused(path, "it is empty", _COPY_AGAIN)
 
@@ -299,18 +300,18 @@ def _refuse_large(path: Path, size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def _unidentified(path: Path) -> tuple[str, str]:
+def _unidentified(path: Path) -> tuple[str, tuple[str, ...]]:
     try:
         with path.open("rb") as stream:
             start = stream.read(64).lstrip().lower()
     except OSError as error:
-        return str(error.strerror), _REMEDY
+        return str(error.strerror), _SAVE_AGAIN
     if start[4:8] == b"ftyp":
-        return "it is a HEIC or AVIF image", "Set the camera to JPEG, or save it as JPEG."
-    for prefix, reason, remedy in _NOT_IMAGES:
+        return "it is a HEIC or AVIF image", ("save it as JPEG", "set the camera to JPEG")
+    for prefix, reason, remedies in _NOT_IMAGES:
         if start.startswith(prefix):
-            return reason, remedy
-    return "it is not a readable JPEG, PNG, TIFF, WebP, BMP or GIF image", _REMEDY
+            return reason, remedies
+    return "it is not a readable JPEG, PNG, TIFF, WebP, BMP or GIF image", _SAVE_AGAIN
 
 
 def _damage(error: Exception) -> str:
@@ -318,8 +319,8 @@ def _damage(error: Exception) -> str:
     return f"it is damaged ({text[:160]})"
 
 
-def _refused(path: Path, reason: str, remedy: str) -> ImageError:
-    return ImageError(f"cannot read {printable(path)}: {reason}. {remedy}")
+def _refused(path: Path, reason: str, remedies: tuple[str, ...]) -> ImageError:
+    return ImageError(f"cannot read {printable(path)}", reason, *remedies)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

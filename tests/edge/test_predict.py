@@ -157,6 +157,8 @@ def test_bad_photos_are_rows_and_change_nothing_for_the_others(tmp_path, bundle)
     assert len(table) == 9
     assert table["p0005.jpg"]["status"] == "failed"
     assert "web page" in table["p0005.jpg"]["reason"]
+    # The file is named beside it, and its folder is nobody's business.
+    assert table["empty.jpg"]["reason"].startswith("it is empty. Copy it again from its source, or")
     assert table["p0005.jpg"]["crack_n_regions"] == ""
     assert table["notes.txt"]["status"] == "skipped"
     assert result.too_many_bad(0.01)

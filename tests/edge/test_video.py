@@ -18,7 +18,7 @@ from PIL import Image
 import finicky
 from edge.edge_helpers import dark_bundle
 from finicky.edge import FrameSettings, PredictSettings
-from finicky.edge.video import frames_of, is_video
+from finicky.edge.video import check_videos, is_video
 from finicky.errors import MissingDependencyError, UsageError
 
 
@@ -97,6 +97,7 @@ def test_frames_of_another_video_of_the_name_are_taken_anew(tmp_path, bundle):
 
 
 def test_a_camera_is_not_gone_on_with(tmp_path, bundle):
+    pytest.importorskip("av", reason="av is not installed")
     with pytest.raises(UsageError, match="a camera cannot be gone on with"):
         finicky.predict(bundle, "camera:0", tmp_path / "out", PredictSettings(resume=True))
 
@@ -151,7 +152,19 @@ def test_what_is_wrong_is_said(tmp_path, monkeypatch):
         FrameSettings(every=0).check()
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingDependencyError, match=r"finicky-transfer-learning\[video\]"):
-        frames_of([tmp_path / "a.mp4"], tmp_path, FrameSettings())
+        check_videos([tmp_path / "a.mp4"], resume=False)
+
+
+def test_what_cannot_be_begun_leaves_no_folder_behind(tmp_path, bundle, monkeypatch):
+    pytest.importorskip("av", reason="av is not installed")
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match=r"gone\.mp4 is not there"):
+        finicky.predict(bundle, tmp_path / "gone.mp4", out)
+    assert not out.exists()
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingDependencyError):
+        finicky.predict(bundle, "camera:0", out)
+    assert not out.exists()
 
 
 def test_two_videos_of_one_name_are_refused(tmp_path, bundle):

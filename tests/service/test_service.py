@@ -97,6 +97,19 @@ def test_as_many_links_are_told_as_were_asked_for(
     assert all(link.startswith(f"http://{host}:") for link in told)
 
 
+def test_a_cell_is_no_formula_to_a_spreadsheet(tmp_path: Path) -> None:
+    target = {"id": 1, "name": "=1+2", "colour": "#D55E00"}
+    bundle = open_bundle(dark_bundle(tmp_path / "bundle", target=target))
+    inspector = Inspector(bundle)
+    (tmp_path / "p.png").write_bytes(png(wall()))
+    found = inspector.inspect(tmp_path / "p.png")
+    content = inspector.result(found["id"], "table")
+    inspector.close()
+    assert content is not None
+    (row,) = csv.DictReader(io.StringIO(content[0].decode()))
+    assert row["class"] == "'=1+2"
+
+
 def test_the_model_is_described(live: Live) -> None:
     about = json.loads(live.ask("GET", "/api/model")[1])
     assert (about["target"], about["tile_px"], about["cell_px"]) == ("crack", 32, 4)
@@ -154,8 +167,9 @@ def test_slow_and_stuck_photos_do_not_hold_the_others_up(tmp_path: Path) -> None
         assert live.post(png(wall()))[0] == 200  # one place is free
         lines.append(live.slow(start))
         time.sleep(0.2)
-        status, found = live.post(png(wall()))
-        assert (status, "3 photos are waiting already" in found["error"]) == (503, True)
+        status, said, headers = live.ask("POST", "/api/photos", body=png(wall()))
+        assert (status, b"3 photos are waiting already" in said) == (503, True)
+        assert headers["retry-after"] == "2"
         answers = [line.recv(4096) for line in lines]
         assert all(b" 408 " in answer.split(b"\r\n")[0] for answer in answers)
         for line in lines:
@@ -168,8 +182,9 @@ def test_slow_and_stuck_photos_do_not_hold_the_others_up(tmp_path: Path) -> None
 def test_an_inspection_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     live = Live(tmp_path, Limits(inspect_s=1e-9))
     try:
-        status, found = live.post(png(wall()))
-        assert (status, "was not inspected within" in found["error"]) == (503, True)
+        status, said, headers = live.ask("POST", "/api/photos", body=png(wall()))
+        assert (status, b"was not inspected within" in said) == (503, True)
+        assert "retry-after" not in headers  # it would take as long again
     finally:
         live.close()
 

@@ -56,6 +56,21 @@ class Inspected:
     labels: np.ndarray
     regions: tuple[Region, ...]
 
+    @property
+    def area_px(self) -> int:
+        """Of all regions."""
+        return sum(region.area_px for region in self.regions)
+
+    @property
+    def area_pct(self) -> float:
+        """Share of the photo that regions cover, in percent with 4 places."""
+        return round(100 * self.area_px / (self.place.width * self.place.height), 4)
+
+    @property
+    def max_score(self) -> float:
+        """The highest probability on the photo, with 4 places."""
+        return round(float(self.scores.max()), 4)
+
 
 @dataclass(frozen=True)
 class Rule:

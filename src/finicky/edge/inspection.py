@@ -18,9 +18,9 @@ from finicky.edge.inspect import Rule, inspect_photo, rule_for
 from finicky.edge.page import write_page
 from finicky.edge.results import POINTS, RUN, Record, ResultFolder
 from finicky.edge.sources import Source, find_photos
-from finicky.edge.video import FRAMES, frames_of, is_camera, is_video
+from finicky.edge.video import FRAMES, check_videos, frames_of, is_video
 from finicky.edge.worker import PredictSettings, Worker
-from finicky.errors import FinickyError, UsageError
+from finicky.errors import FinickyError
 from finicky.files import write_json
 from finicky.images import image_size
 from finicky.progress import Progress, silent
@@ -115,11 +115,7 @@ def predict(
     root, began = Path(out), time.monotonic()
     given = [photos] if isinstance(photos, str | Path) else list(photos)
     videos = [entry for entry in given if is_video(entry)]
-    if settings.resume and any(is_camera(entry) for entry in videos):
-        raise UsageError(
-            "a camera cannot be gone on with: it shows something else by now. Leave --resume out "
-            "and choose another --out folder"
-        )
+    check_videos(videos, resume=settings.resume)
     others = [entry for entry in given if not is_video(entry)]
     sources: list[Source] = []
     if others or not videos:

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from finicky.edge.utm import from_utm, is_utm
+from finicky.errors import UsageError
 
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 # What only a camera writes: exposure time, aperture, focal length.
@@ -123,6 +124,12 @@ class Location:
         if found is None and self.latitude is not None and self.longitude is not None:
             found = self.latitude, self.longitude
         return found
+
+
+def check_scale(mm_per_px: float | None) -> None:
+    """Refuse a scale that cannot be with a `UsageError`; ``None`` is none."""
+    if mm_per_px is not None and not 0 < mm_per_px < 1e6:
+        raise UsageError(f"the scale must be above 0 mm per px, got {mm_per_px:g}")
 
 
 def read_location(image: Image.Image) -> Location:

@@ -7,10 +7,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from finicky.errors import DataError, UsageError
 from finicky.files import atomic_path, read_json, write_json
@@ -42,6 +42,17 @@ DEFECT_COLUMNS = (
 _LONGEST = 230
 
 Record = dict[str, Any]
+
+
+def open_table(path: Path, mode: Literal["w", "a"]) -> IO[str]:
+    """A CSV file to write to. Names that are no UTF-8 show their bytes: no table breaks on them."""
+    return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def write_rows(stream: IO[str], rows: Iterable[Sequence[Any]], separator: str = ",") -> None:
+    """Rows of a CSV file; ``None`` is an empty cell, and no cell is a formula to a spreadsheet."""
+    table = csv.writer(stream, delimiter=separator, lineterminator="\n")
+    table.writerows([_cell(value) for value in row] for row in rows)
 
 
 def summary_columns(target: str) -> list[str]:
@@ -149,14 +160,14 @@ class ResultFolder:
         with (
             atomic_path(self.root / SUMMARY) as one,
             atomic_path(self.root / DEFECTS) as two,
-            self._opened(one, "w") as summary,
-            self._opened(two, "w") as defects,
+            open_table(one, "w") as summary,
+            open_table(two, "w") as defects,
         ):
             if self.style.bom:
                 summary.write("\ufeff")
                 defects.write("\ufeff")
-            self._writer(summary).writerow(summary_columns(self.target))
-            self._writer(defects).writerow(DEFECT_COLUMNS)
+            write_rows(summary, [summary_columns(self.target)], self.style.separator)
+            write_rows(defects, [DEFECT_COLUMNS], self.style.separator)
             for record in self.records(order):
                 self._write_rows(record, summary, defects)
 
@@ -192,20 +203,11 @@ class ResultFolder:
         return found
 
     def _append(self, name: str) -> IO[str]:
-        return self._opened(self.root / name, "a")
-
-    @staticmethod
-    def _opened(path: Path, mode: str) -> IO[str]:
-        # Names that are no UTF-8 show their bytes; a table must not break on them.
-        return path.open(mode, encoding="utf-8", errors="backslashreplace", newline="")
-
-    def _writer(self, stream: IO[str]) -> Any:
-        return csv.writer(stream, delimiter=self.style.separator, lineterminator="\n")
+        return open_table(self.root / name, "a")
 
     def _write_rows(self, record: Record, summary: IO[str], defects: IO[str]) -> None:
-        self._writer(summary).writerow(_text(v) for v in record["row"])
-        for row in record["defects"]:
-            self._writer(defects).writerow(_text(v) for v in row)
+        write_rows(summary, [record["row"]], self.style.separator)
+        write_rows(defects, record["defects"], self.style.separator)
 
     def _clear(self) -> None:
         try:
@@ -230,7 +232,7 @@ def _parsed(line: bytes) -> Record | None:
         return None
 
 
-def _text(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     """Spreadsheets run cells that start like a formula: such text gets a quote before it."""
     if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
         return "'" + value

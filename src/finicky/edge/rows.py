@@ -11,12 +11,10 @@ from finicky.edge.places import Georeference
 
 def summary_row(key: str, found: Inspected, seconds: float) -> list[Any]:
     """A row of ``summary.csv``."""
-    place, regions = found.place, found.regions
-    area = sum(region.area_px for region in regions)
-    percent = round(100 * area / (place.width * place.height), 4)
-    most = round(float(found.scores.max()), 4)
+    place = found.place
     size = (place.width, place.height, place.tiles, round(seconds, 3))
-    return [key, *size, len(regions), area, percent, most, "ok", ""]
+    measures = (len(found.regions), found.area_px, found.area_pct, found.max_score)
+    return [key, *size, *measures, "ok", ""]
 
 
 def defect_row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from finicky.errors import DataError, UsageError
@@ -20,11 +20,13 @@ class Source:
         path: Where it lies.
         key: Its path relative to what was given, with ``/``; names its results.
         skipped: Why it is not even tried; empty for photos.
+        failed: Whether that counts as a failure: it was meant to be looked at, and cannot be.
     """
 
     path: Path
     key: str
     skipped: str = ""
+    failed: bool = False
 
 
 def find_photos(
@@ -50,7 +52,7 @@ def find_photos(
     for entry in given:
         for source in _of(entry, recursive, out):
             if base is not None:
-                source = Source(source.path, _relative(source.path, base), source.skipped)
+                source = replace(source, key=_relative(source.path, base))
             found.setdefault(source.path, source)
     sources = sorted(found.values(), key=lambda source: source.key)
     if not any(not source.skipped for source in sources):
@@ -110,21 +112,24 @@ def _folder(folder: Path, recursive: bool, out: Path | None) -> Iterator[Source]
         folders[:] = [name for name in below if recursive and Path(parent, name).resolve() != out]
         for name in (*files, *(n for n in linked if Path(n).suffix.lower() in IMAGE_SUFFIXES)):
             path = Path(parent, name)
-            yield Source(path, _relative(path, folder), _skipped(path, root))
+            yield _found(path, _relative(path, folder), root)
 
 
-def _skipped(path: Path, root: Path) -> str:
+def _found(path: Path, key: str, root: Path) -> Source:
     if path.name.startswith("."):
-        return "a hidden file"
+        return Source(path, key, "a hidden file")
     if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return "not a photo by its name"
-    if path.is_symlink():
-        try:
-            inside = path.resolve(strict=True).is_relative_to(root)
-        except (OSError, RuntimeError):
-            return "a link that leads nowhere"
-        return "" if inside else "a link that leads out of the folder"
-    return ""
+        return Source(path, key, "not a photo by its name")
+    broken = _broken_link(path, root) if path.is_symlink() else ""
+    return Source(path, key, broken, failed=bool(broken))
+
+
+def _broken_link(path: Path, root: Path) -> str:
+    try:
+        inside = path.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):
+        return "a link that leads nowhere"
+    return "" if inside else "a link that leads out of the folder"
 
 
 def _fixed(text: str) -> str:

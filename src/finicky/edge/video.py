@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,31 @@ def is_camera(given: str | Path) -> bool:
     return bool(_CAMERA.fullmatch(str(given)))
 
 
+def check_videos(videos: Sequence[str | Path], *, resume: bool) -> None:
+    """Refuse what cannot be begun, before anything is written.
+
+    Raises:
+        UsageError: A file is not there, two have the same name, or a camera is to be gone on with.
+        MissingDependencyError: The extra is not installed.
+    """
+    if videos:
+        _av()
+    names: dict[str, str] = {}
+    for given in map(str, videos):
+        if is_camera(given) and resume:
+            raise UsageError(
+                "a camera cannot be gone on with: it shows something else by now. Leave --resume "
+                "out and choose another --out folder"
+            )
+        if not is_camera(given) and not Path(given).is_file():
+            raise UsageError(f"{printable(Path(given))} is not there: give a video")
+        name = _name(given)
+        if names.setdefault(name, given) != given:
+            raise UsageError(f"two videos are called {name!r}: give them one after the other")
+
+
 def frames_of(
-    videos: list[str | Path],
+    videos: Sequence[str | Path],
     folder: Path,
     settings: FrameSettings,
     *,
@@ -76,29 +99,21 @@ def frames_of(
     that count.
 
     Args:
-        videos: Files, or cameras as ``camera:0``.
+        videos: Files, or cameras as ``camera:0``; as `check_videos` lets them pass.
         folder: Frames come to lie in a folder for each video.
         settings: Which.
         max_pixels: Largest frame that is taken.
         progress: Told of each frame; how many there will be is not known before.
 
     Raises:
-        UsageError: A file is not there, or two have the same name.
-        MissingDependencyError: The extra is not installed.
         DataError: A frame cannot be written.
     """
     settings.check()
-    _av()
     found: list[Source] = []
-    names: dict[str, str] = {}
     for given in videos:
         name = _name(str(given))
-        if names.setdefault(name, str(given)) != str(given):
-            raise UsageError(f"two videos are called {name!r}: give them one after the other")
         place = folder / name
         if not is_camera(given):
-            if not Path(given).is_file():
-                raise UsageError(f"{printable(Path(given))} is not there: give a video")
             _forget_others(place, Path(given))
         try:
             for number, image in _pictures(str(given), settings, max_pixels):
@@ -109,7 +124,8 @@ def frames_of(
                 found.append(Source(path, f"{name}/{path.name}"))
                 progress("taking frames", len(found), len(found))
         except _Broken as error:
-            found.append(Source(Path(given), name, f"a video that cannot be read: {error}"))
+            why = f"a video that cannot be read: {error}"
+            found.append(Source(Path(given), name, why, failed=True))
     return found
 
 

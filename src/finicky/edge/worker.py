@@ -17,6 +17,7 @@ from finicky.edge.drawing import write_found_mask, write_heat, write_overlay
 from finicky.edge.geojson import write_geojson
 from finicky.edge.inspect import InspectSettings, Rule, inspect_photo
 from finicky.edge.photos import opened_photo
+from finicky.edge.places import check_scale
 from finicky.edge.results import GEOJSON, HEAT, MASKS, OVERLAYS, Record, ResultFolder, TableStyle
 from finicky.edge.rows import defect_row, summary_row
 from finicky.edge.sources import Source
@@ -67,8 +68,7 @@ class PredictSettings:
         unknown = [name for name in self.outputs if name not in _KINDS]
         if unknown:
             raise UsageError(f"outputs must be among {', '.join(_KINDS)}, got {unknown[0]!r}")
-        if self.mm_per_px is not None and not 0 < self.mm_per_px < 1e6:
-            raise UsageError(f"the scale must be above 0 mm per px, got {self.mm_per_px:g}")
+        check_scale(self.mm_per_px)
         self.frames.check()
         if self.max_pixels < 1 or self.threads < 0:
             raise UsageError(
@@ -104,13 +104,11 @@ class Worker:
         """The photo's line for the journal; never raises for what is wrong with the photo."""
         began = time.monotonic()
         if source.skipped:
-            failed = "link" in source.skipped or "video" in source.skipped
-            return self._bad(source, "failed" if failed else "skipped", source.skipped)
+            return self._bad(source, "failed" if source.failed else "skipped", source.skipped)
         try:
             return self._good(source, began)
         except ImageError as error:
-            reason = str(error).removeprefix("cannot read ").strip()
-            return self._bad(source, "failed", reason)
+            return self._bad(source, "failed", error.account)
 
     def _good(self, source: Source, began: float) -> Record:
         limit = self.settings.max_pixels

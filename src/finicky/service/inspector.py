@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import secrets
 import shutil
 import tempfile
@@ -21,13 +20,13 @@ from finicky.edge.drawing import write_found_mask, write_heat, write_overlay
 from finicky.edge.geojson import write_geojson
 from finicky.edge.inspect import Inspected, InspectSettings, inspect_photo, rule_for
 from finicky.edge.photos import opened_photo
-from finicky.edge.places import Location
-from finicky.edge.results import DEFECT_COLUMNS
+from finicky.edge.places import Location, check_scale
+from finicky.edge.results import DEFECT_COLUMNS, open_table, write_rows
 from finicky.edge.rows import defect_row
 from finicky.edge.worker import Room
 from finicky.errors import DataError, ImageError, UsageError
 from finicky.files import sha256_file
-from finicky.images import image_size, printable
+from finicky.images import image_size
 from finicky.timing import available_cores
 
 # What each result is called in an address, its file and its media type.
@@ -40,11 +39,6 @@ KINDS = {
 }
 _PIXELS_AT_ONCE = 120_000_000
 _MOST_LISTED = 200
-# What the reader of files advises and a person at the page cannot do.
-_REMEDIES_ELSEWHERE = (
-    ", or take it out of the folder",
-    ", or raise max_pixels if you trust the file",
-)
 
 
 @dataclass(frozen=True)
@@ -93,8 +87,7 @@ class Inspector:
         mm_per_px: float | None = None,
     ) -> None:
         limits.check()
-        if mm_per_px is not None and not 0 < mm_per_px < 1e6:
-            raise UsageError(f"the scale must be above 0 mm per px, got {mm_per_px:g}")
+        check_scale(mm_per_px)
         self.bundle, self.limits, self.mm_per_px = bundle, limits, mm_per_px
         self.rule = rule_for(bundle, settings)
         bundle.session(1)
@@ -144,10 +137,9 @@ class Inspector:
         try:
             found, rows, files = self._worked(path, began)
         except ImageError as error:
-            text = str(error).replace(f"cannot read {printable(path)}: ", "", 1)
-            for elsewhere in _REMEDIES_ELSEWHERE:
-                text = text.replace(elsewhere, "")
-            raise ImageError(f"the photo cannot be used: {text}") from error
+            # Only the first remedy: a person at the page has no folder and no options.
+            what = "the photo cannot be used"
+            raise ImageError(what, error.reason, *error.remedies[:1]) from error
         except InterruptedError as error:
             raise TookTooLongError(
                 f"the photo was not inspected within {self.limits.inspect_s:g} s: cut it into "
@@ -209,7 +201,8 @@ class Inspector:
             digest = sha256_file(path)
             write_geojson(paths["outlines"], "photo", digest, found, self.bundle, at.grid)
             rows = self._rows(found, at)
-            self._write_table(paths["table"], rows)
+            with open_table(paths["table"], "w") as stream:
+                write_rows(stream, [DEFECT_COLUMNS, *rows])
         except BaseException:
             shutil.rmtree(files, ignore_errors=True)
             raise
@@ -223,27 +216,19 @@ class Inspector:
             for k in range(len(found.regions))
         ]
 
-    def _write_table(self, path: Path, rows: list[list[Any]]) -> None:
-        with path.open("w", encoding="utf-8", newline="") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(DEFECT_COLUMNS)
-            for row in rows:
-                table.writerow("" if value is None else value for value in row)
-
     def _value(self, found: Inspected, rows: list[list[Any]], seconds: float) -> dict[str, Any]:
         place, regions = found.place, found.regions
-        area = sum(region.area_px for region in regions)
         return {
             "width": place.width,
             "height": place.height,
             "tiles": place.tiles,
             "seconds": round(seconds, 3),
             "target": self.bundle.target.name,
-            "probability": round(float(found.scores.max()), 4),
+            "probability": found.max_score,
             "found": bool(regions),
             "n_defects": len(regions),
-            "area_px": area,
-            "area_pct": round(100 * area / (place.width * place.height), 4),
+            "area_px": found.area_px,
+            "area_pct": found.area_pct,
             "length_px": round(sum(region.length_px for region in regions), 1),
             "defects": [
                 dict(zip(DEFECT_COLUMNS[1:], row[1:], strict=True)) for row in rows[:_MOST_LISTED]
