@@ -35,6 +35,8 @@ IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif"}
 )
 MAX_PIXELS = 50_000_000
+# Of photos that somebody labels, and of their masks: they are the user's own.
+MAX_LABELLED_PIXELS = 120_000_000
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 _TAKE_OUT = "take it out of the folder"

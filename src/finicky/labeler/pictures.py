@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from finicky.errors import UsageError
-from finicky.images import read_image
+from finicky.images import MAX_LABELLED_PIXELS, read_image
 from finicky.labeler.patches import TILE
-from finicky.labeler.workplace import MAX_PHOTO_PIXELS, Photo
+from finicky.labeler.workplace import Photo
 
 # Decoded photos that are kept: one of 100 Mpx with its smaller copies takes 400 MB.
 _KEPT_BYTES = 700_000_000
@@ -98,7 +98,7 @@ class Pictures:
 
 
 def _build(photo: Photo) -> Pyramid:
-    levels = [Image.fromarray(read_image(photo.path, max_pixels=MAX_PHOTO_PIXELS))]
+    levels = [Image.fromarray(read_image(photo.path, max_pixels=MAX_LABELLED_PIXELS))]
     while max(levels[-1].size) > TILE:
         levels.append(levels[-1].reduce(2))
     return Pyramid(tuple(levels))

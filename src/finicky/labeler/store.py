@@ -25,9 +25,9 @@ from PIL.PngImagePlugin import PngInfo
 from finicky.classes import UNLABELLED, ClassTable
 from finicky.errors import DataError, FinickyError
 from finicky.files import sha256_bytes, write_bytes
-from finicky.images import opened_image
+from finicky.images import MAX_LABELLED_PIXELS, opened_image
 from finicky.labeler import patches
-from finicky.labeler.workplace import MAX_PHOTO_PIXELS, Photo, Workplace, mask_paths
+from finicky.labeler.workplace import Photo, Workplace, mask_paths
 from finicky.masks import IGNORE, read_mask
 
 _CHUNK = "finicky"
@@ -207,12 +207,12 @@ def encode_mask(ids: np.ndarray, classes: ClassTable, *, text: str = "") -> byte
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
-    with opened_image(path, max_pixels=MAX_PHOTO_PIXELS) as image:
+    with opened_image(path, max_pixels=MAX_LABELLED_PIXELS) as image:
         yield image
 
 
 def _read(path: Path, photo: Photo, classes: ClassTable) -> StoredMask:
-    ids = read_mask(path, classes, size=(photo.width, photo.height), max_pixels=MAX_PHOTO_PIXELS)
+    ids = read_mask(path, classes, size=(photo.width, photo.height), max_pixels=MAX_LABELLED_PIXELS)
     with _open(path) as image:
         revision, author = _parse(image.info.get(_CHUNK))
     return StoredMask(ids, _version(path.read_bytes()), revision, author)

@@ -9,10 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from finicky.classes import ClassTable
 from finicky.errors import ImageError
-from finicky.images import image_size, list_images
-
-# Larger than the pipeline's limit: the photos are the user's own, and 100 Mpx must open.
-MAX_PHOTO_PIXELS = 120_000_000
+from finicky.images import MAX_LABELLED_PIXELS, image_size, list_images
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def _photo(path: Path, key: str, project: str) -> Photo:
     # With the project's id, so that a browser never takes one project's tiles for another's.
     name = hashlib.sha256(f"{project}/{key}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
     try:
-        width, height = image_size(path, max_pixels=MAX_PHOTO_PIXELS)
+        width, height = image_size(path, max_pixels=MAX_LABELLED_PIXELS)
     except ImageError as error:
         return Photo(name, key, path, 0, 0, str(error))
     return Photo(name, key, path, width, height)

@@ -110,7 +110,7 @@ def test_coco_polygons_are_exact_without_tolerance_and_honest_with_it(project: P
     assert 0 < dict(other.round_trip)["crack"] < 1
 
 
-def test_a_cvat_zip_is_read_without_unpacking_it(project: Path) -> None:
+def test_a_cvat_zip_is_read_as_it_is(project: Path) -> None:
     _export(project, "cvat-mask")
     packed = project / "cvat.zip"
     with zipfile.ZipFile(packed, "w") as archive:
@@ -202,8 +202,7 @@ def test_cvat_polygons_and_masks_are_read(project: Path) -> None:
         '<annotations><image id="0" name="a.jpg" width="64" height="48">'
         '<polygon label="crack" points="2,2;6,2;6,5;2,5" z_order="0"/>'
         '<mask label="pore" rle="1, 2, 1" left="4" top="3" width="2" height="2" z_order="1"/>'
-        '<polyline label="crack" points="0,0;9,9" z_order="0"/>'
-        "</image></annotations>"
+        '<tag label="checked" source="manual"/></image></annotations>'
     )
     _import(project, path, "cvat-xml")
     ids = _read(project, "a.jpg")

@@ -55,13 +55,19 @@ def json_object(path: Path, value: Any) -> dict[str, Any]:
     return value
 
 
-def corners(kind: str, points: np.ndarray) -> np.ndarray:
-    """The polygon of a labelme or CVAT shape."""
-    if kind == "rectangle":
-        (ax, ay), (bx, by) = points[:2]
-        return np.array([[ax, ay], [bx, ay], [bx, by], [ax, by]])
-    if kind == "circle":
-        angles = 2 * np.pi * np.arange(_CURVE) / _CURVE
-        radius = np.hypot(*(points[1] - points[0]))
-        return points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    return points
+def box(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The corners of a box, from two opposite ones."""
+    return np.array([a, [b[0], a[1]], b, [a[0], b[1]]])
+
+
+def ellipse(centre: np.ndarray, radii: tuple[float, float]) -> np.ndarray:
+    """An ellipse, or a circle, as a polygon."""
+    angles = 2 * np.pi * np.arange(_CURVE) / _CURVE
+    return centre + np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii
+
+
+def turned(ring: np.ndarray, degrees: float) -> np.ndarray:
+    """A ring turned clockwise, as seen on the photo, around the middle of its box."""
+    middle = (ring.min(axis=0) + ring.max(axis=0)) / 2
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return middle + (ring - middle) @ np.array([[cos, sin], [-sin, cos]])

@@ -10,7 +10,7 @@ import numpy as np
 
 from finicky.classes import UNLABELLED, ClassTable
 from finicky.data.formats import runs, shapes
-from finicky.data.formats.common import class_regions, corners, single_file
+from finicky.data.formats.common import box, class_regions, ellipse, single_file, turned
 from finicky.data.formats.record import Annotated, ExchangeOptions, PhotoIndex, class_named
 from finicky.errors import DataError
 from finicky.files import write_bytes
@@ -19,7 +19,7 @@ from finicky.files import write_bytes
 def read_cvat(
     source: Path, photos: PhotoIndex, classes: ClassTable, options: ExchangeOptions
 ) -> Iterator[Annotated]:
-    """CVAT for images 1.1: polygons, boxes and masks, in order of ``z_order``."""
+    """CVAT for images 1.1: masks and shapes that have an area, in order of ``z_order``."""
     path = single_file(source, "*.xml")
     content = path.read_bytes()
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:  # could unpack to gigabytes
@@ -33,19 +33,32 @@ def read_cvat(
         photos.check(key, (int(image.attrib["height"]), int(image.attrib["width"])))
         ids = photos.blank(key, options.unmarked or UNLABELLED)
         for shape in sorted(image, key=lambda s: int(s.attrib.get("z_order", 0))):
-            if shape.tag in ("polygon", "box", "mask"):
+            if shape.tag != "tag":  # says something about the whole photo
                 ids[_cvat_area(shape, *ids.shape)] = class_named(shape.attrib["label"], classes).id
         yield Annotated(key, ids)
 
 
 def _cvat_area(shape: ElementTree.Element, height: int, width: int) -> np.ndarray:
+    if shape.tag == "mask":
+        return _mask_area(shape.attrib, height, width)
+    ring = turned(_ring(shape), float(shape.attrib.get("rotation", 0)))
+    return shapes.fill([ring], height, width)
+
+
+def _ring(shape: ElementTree.Element) -> np.ndarray:
     value = shape.attrib
     if shape.tag == "polygon":
-        pairs = [point.split(",") for point in value["points"].split(";")]
-        return shapes.fill([np.array(pairs, float)], height, width)
+        return np.array([point.split(",") for point in value["points"].split(";")], float)
     if shape.tag == "box":
-        points = np.array([[value["xtl"], value["ytl"]], [value["xbr"], value["ybr"]]], float)
-        return shapes.fill([corners("rectangle", points)], height, width)
+        first, last = ([value["xtl"], value["ytl"]], [value["xbr"], value["ybr"]])
+        return box(np.array(first, float), np.array(last, float))
+    if shape.tag == "ellipse":
+        cx, cy, rx, ry = (float(value[name]) for name in ("cx", "cy", "rx", "ry"))
+        return ellipse(np.array([cx, cy]), (rx, ry))
+    raise DataError(f"CVAT shapes of type {shape.tag!r} have no area; delete or redraw them")
+
+
+def _mask_area(value: dict[str, str], height: int, width: int) -> np.ndarray:
     x, y, w, h = (int(value[side]) for side in ("left", "top", "width", "height"))
     if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
         raise DataError("a CVAT mask leaves its photo")

@@ -12,6 +12,7 @@ import numpy as np
 
 from finicky.classes import UNLABELLED, ClassTable
 from finicky.data.formats import coco, cvat, label_studio, labelme, rasters, yolo
+from finicky.data.formats.archives import unpacked
 from finicky.data.formats.record import (
     Annotated,
     ExchangeOptions,
@@ -20,9 +21,9 @@ from finicky.data.formats.record import (
     Writer,
 )
 from finicky.data.pairs import find_pairs
-from finicky.errors import DataError, FinickyError, UsageError, nearest_names
+from finicky.errors import DataError, FinickyError, ImageError, UsageError, nearest_names
 from finicky.files import write_bytes
-from finicky.images import image_size, list_images
+from finicky.images import MAX_LABELLED_PIXELS, image_size, list_images
 from finicky.masks import PixelCounts, count_pixels, read_mask, write_mask
 
 _DEFAULTS = ExchangeOptions()
@@ -127,7 +128,7 @@ def import_masks(
     form = _format(name)
     if on_existing not in get_args(OnExisting):
         raise UsageError(f"on_existing must be one of {get_args(OnExisting)}, got {on_existing!r}")
-    index = PhotoIndex(_sizes(photos))
+    index = _index(photos)
     found = _read_all(form, Path(source), index, classes, options)
     here = _existing(photos, masks)
     taken = [mask.key for mask in found if mask.key in here]
@@ -184,9 +185,11 @@ def export_masks(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty; give a new folder")
     pairs = find_pairs(photos, masks).pairs
-    sizes = {pair.key: image_size(pair.photo) for pair in pairs}
+    most = MAX_LABELLED_PIXELS
+    sizes = {pair.key: image_size(pair.photo, max_pixels=most) for pair in pairs}
     found = [
-        Annotated(pair.key, read_mask(pair.mask, classes, size=sizes[pair.key])) for pair in pairs
+        Annotated(p.key, read_mask(p.mask, classes, size=sizes[p.key], max_pixels=most))
+        for p in pairs
     ]
     _refuse_same_stems(found, name)
     out.mkdir(parents=True, exist_ok=True)
@@ -202,9 +205,15 @@ def _format(name: str) -> Format:
     return FORMATS[name]
 
 
-def _sizes(photos: Path) -> dict[str, tuple[int, int]]:
-    files = list_images(photos)
-    return {path.relative_to(photos).as_posix(): image_size(path) for path in files}
+def _index(photos: Path) -> PhotoIndex:
+    sizes, problems = {}, {}
+    for path in list_images(photos):
+        key = path.relative_to(photos).as_posix()
+        try:
+            sizes[key] = image_size(path, max_pixels=MAX_LABELLED_PIXELS)
+        except ImageError as error:  # matters only if there is a mask for it
+            problems[key] = str(error)
+    return PhotoIndex(sizes, problems=problems)
 
 
 def _read_all(
@@ -213,7 +222,8 @@ def _read_all(
     if not source.exists():
         raise UsageError(f"{source} does not exist")
     try:
-        found = list(form.read(source, index, classes, options))
+        with unpacked(source) as place:
+            found = list(form.read(place, index, classes, options))
     except FinickyError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
@@ -246,7 +256,8 @@ def _merged(
 ) -> Annotated:
     if on_existing != "merge" or mask.key not in here:
         return mask
-    own = read_mask(here[mask.key], classes, size=index.sizes[mask.key])
+    size = index.sizes[mask.key]
+    own = read_mask(here[mask.key], classes, size=size, max_pixels=MAX_LABELLED_PIXELS)
     return Annotated(mask.key, np.where(own == UNLABELLED, mask.ids, own))
 
 

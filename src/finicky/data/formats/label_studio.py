@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import parse_qs, unquote
 
 import numpy as np
 
@@ -26,20 +27,34 @@ def read_label_studio(
     if not isinstance(tasks, list):
         raise DataError(f"{source.name} is no Label Studio export: expected a list of tasks")
     for task in tasks:
-        name = str(next(iter(task["data"].values()))).split("?")[0]
-        key = photos.find(_upload_name(name, photos))
+        key = photos.find(_photo_name(task["data"], photos))
         ids = photos.blank(key, options.unmarked or UNLABELLED)
-        answers = task.get("annotations") or task.get("predictions") or [{"result": []}]
+        given = [one for one in task.get("annotations", []) if not one.get("was_cancelled")]
+        answers = given or task.get("predictions") or [{"result": []}]
         for result in answers[-1]["result"]:
             _paint_label_studio(ids, key, result, photos, classes)
         yield Annotated(key, ids)
 
 
-def _upload_name(name: str, photos: PhotoIndex) -> str:
-    """Uploads are renamed to ``/data/upload/<n>/<8 digits>-<name>``."""
+def _photo_name(data: dict[str, Any], photos: PhotoIndex) -> str:
+    """The photo that a task is about, under the name that it has here.
+
+    Local files are named in a query, ``/data/local-files/?d=<path>``. Uploads are renamed to
+    ``/data/upload/<n>/<8 digits>-<name>``, in which spaces are ``_`` and other signs are gone.
+    """
+    link = str(data.get("image") or next(iter(data.values())))
+    path, _, query = link.partition("?")
+    name = unquote(parse_qs(query).get("d", [path])[0])
     inside = {name, name.lstrip("/")} & set(photos.sizes)
-    last = PurePosixPath(name).name
-    return inside.pop() if inside else re.sub(r"^[0-9a-f]{8}-", "", last)
+    last = re.sub(r"^[0-9a-f]{8}-", "", PurePosixPath(name).name)
+    if inside or photos.knows(last):
+        return inside.pop() if inside else last
+    tidy = [key for key in photos.sizes if _as_uploaded(PurePosixPath(key).name) == last]
+    return tidy[0] if len(tidy) == 1 else last
+
+
+def _as_uploaded(name: str) -> str:
+    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
 
 
 def _paint_label_studio(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,10 +14,11 @@ from PIL import Image
 
 from finicky.classes import UNLABELLED, ClassTable
 from finicky.data.formats import shapes
-from finicky.data.formats.common import class_regions, corners, json_object, source_files
+from finicky.data.formats.common import box, class_regions, ellipse, json_object, source_files
 from finicky.data.formats.record import Annotated, ExchangeOptions, PhotoIndex, class_named
 from finicky.errors import DataError
 from finicky.files import read_json, write_json
+from finicky.images import MAX_LABELLED_PIXELS
 
 
 def read_labelme(
@@ -34,6 +35,15 @@ def read_labelme(
         for shape in value["shapes"]:
             _paint_labelme(ids, shape, class_named(str(shape["label"]), classes).id, path)
         yield Annotated(key, ids)
+
+
+# ``rotation`` is X-AnyLabeling's turned box, with all four corners.
+_RINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "polygon": lambda points: points,
+    "rotation": lambda points: points,
+    "rectangle": lambda points: box(*points) if len(points) == 2 else points,
+    "circle": lambda points: ellipse(points[0], (np.hypot(*(points[1] - points[0])),) * 2),
+}
 
 
 def _without_ups(name: str) -> str:
@@ -53,8 +63,8 @@ def _paint_labelme(ids: np.ndarray, shape: dict[str, Any], value: int, path: Pat
         if x < 0 or y < 0 or y + part.shape[0] > ids.shape[0] or x + part.shape[1] > ids.shape[1]:
             raise DataError(f"{path.name}: a mask leaves the photo")
         ids[y : y + part.shape[0], x : x + part.shape[1]][part] = value
-    elif kind in ("polygon", "rectangle", "circle"):
-        ids[shapes.fill([corners(kind, points)], *ids.shape)] = value
+    elif kind in _RINGS:
+        ids[shapes.fill([_RINGS[kind](points)], *ids.shape)] = value
     else:
         raise DataError(f"{path.name}: shapes of type {kind!r} have no area; delete or redraw them")
 
@@ -62,7 +72,7 @@ def _paint_labelme(ids: np.ndarray, shape: dict[str, Any], value: int, path: Pat
 def _png_mask(text: str, path: Path) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as part:
-            if part.width * part.height > 120_000_000:
+            if part.width * part.height > MAX_LABELLED_PIXELS:
                 raise DataError(f"{path.name}: a mask is too large")
             return np.asarray(part.convert("L")) > 0
     except (binascii.Error, OSError, SyntaxError, ValueError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -11,21 +10,18 @@ import numpy as np
 from PIL import Image
 
 from finicky.classes import UNLABELLED, ClassTable
+from finicky.data.formats.legend import read_legend
 from finicky.data.formats.record import (
     Annotated,
     ExchangeOptions,
     PhotoIndex,
     background_id,
-    check_name,
-    class_named,
     sole_target,
 )
 from finicky.errors import DataError
 from finicky.files import write_bytes, write_text
-from finicky.images import list_images
+from finicky.images import MAX_LABELLED_PIXELS, list_images
 from finicky.masks import IGNORE, read_mask, target_mask, write_mask
-
-_MAX_MEMBER = 200_000_000
 
 
 def read_indexed(
@@ -34,7 +30,7 @@ def read_indexed(
     """A folder of PNGs of class ids, or of binary masks of the only target."""
     for path in list_images(source):
         key = photos.find(_mask_name(path.relative_to(source).as_posix(), photos))
-        ids = read_mask(path, classes, size=photos.sizes[key])
+        ids = read_mask(path, classes, size=photos.sizes[key], max_pixels=MAX_LABELLED_PIXELS)
         if options.unmarked is not None:
             ids[ids == UNLABELLED] = options.unmarked
         yield Annotated(key, ids)
@@ -100,21 +96,17 @@ def read_voc(
     VOC's void (255) becomes unlabelled; its background (0) the class of that role, or what
     ``options.unmarked`` says.
     """
-    files = _Tree(source)
-    colors = _labelmap(files, classes)
-    names = [n for n in files.names() if "SegmentationClass/" in n and n.endswith(".png")]
-    if not names:
+    masks = sorted(source.rglob("SegmentationClass/**/*.png"))
+    if not masks:
         raise DataError(f"{source.name} holds no SegmentationClass/*.png")
+    legend = read_legend(source, classes)
     rest = background_id(classes) if options.unmarked is None else options.unmarked
-    for name in sorted(names):
+    for path in masks:
+        name = path.relative_to(source).as_posix()
         key = photos.find(name.split("SegmentationClass/", 1)[1].removesuffix(".png"))
-        with Image.open(io.BytesIO(files.read(name)), formats=["PNG"]) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             photos.check(key, (image.height, image.width))
-            if colors and image.mode != "P":
-                ids = _from_colors(np.asarray(image.convert("RGB")), colors, rest, name)
-            else:
-                ids = _from_indices(np.asarray(image), classes, rest, name)
-        yield Annotated(key, ids)
+            yield Annotated(key, legend.ids(image, rest, name))
 
 
 def write_voc(
@@ -171,37 +163,6 @@ def write_original(
         write_bytes(out / "Segmented" / "Crack" / name, _png(Image.fromarray(mask.ids)))
 
 
-class _Tree:
-    """The files of a folder or of a zip, which is never unpacked to disk."""
-
-    def __init__(self, source: Path) -> None:
-        self._source = source
-        self._zip = None
-        if source.is_file():
-            try:
-                self._zip = zipfile.ZipFile(source)
-            except zipfile.BadZipFile as error:
-                raise DataError(f"{source.name} is no zip file") from error
-
-    def names(self) -> list[str]:
-        """Relative paths with ``/``."""
-        if self._zip is None:
-            files = (p for p in self._source.rglob("*") if p.is_file() and not p.is_symlink())
-            return [p.relative_to(self._source).as_posix() for p in files]
-        names = [info.filename for info in self._zip.infolist() if not info.is_dir()]
-        for name in names:
-            check_name(name)
-        return names
-
-    def read(self, name: str) -> bytes:
-        """The content of a file; one that would unpack to more than 200 MB is refused."""
-        if self._zip is None:
-            return (self._source / name).read_bytes()
-        if self._zip.getinfo(name).file_size > _MAX_MEMBER:
-            raise DataError(f"{name} in {self._source.name} is too large")
-        return self._zip.read(name)
-
-
 def _mask_name(name: str, photos: PhotoIndex) -> str:
     """The photo's name in a mask's: ``a.jpg.png`` belongs to ``a.jpg``."""
     inner = name[: name.rfind(".")]
@@ -238,50 +199,3 @@ def _write_lists(masks: Sequence[Annotated], out: Path, lines: list[str]) -> Non
     write_text(out / "labelmap.txt", "# label:color_rgb:parts:actions\n" + "\n".join(lines) + "\n")
     stems = [str(PurePosixPath(mask.key).with_suffix("")) for mask in masks]
     write_text(out / "ImageSets" / "Segmentation" / "default.txt", "\n".join(stems) + "\n")
-
-
-def _labelmap(files: _Tree, classes: ClassTable) -> dict[tuple[int, ...], int]:
-    """Colour -> class id; the background's is -1."""
-    names = [n for n in files.names() if n.endswith("labelmap.txt")]
-    if not names:
-        return {}
-    found: dict[tuple[int, ...], int] = {}
-    for line in files.read(names[0]).decode("utf-8", "replace").splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, _, rest = line.partition(":")
-        try:
-            color = tuple(int(part) for part in rest.split(":")[0].split(","))
-        except ValueError as error:
-            raise DataError(f"labelmap.txt: {line!r} is not name:r,g,b::") from error
-        ground = name.casefold() == "background"
-        found[color] = -1 if ground else class_named(name, classes).id
-    return found
-
-
-def _from_colors(
-    rgb: np.ndarray, colors: dict[tuple[int, ...], int], rest: int, name: str
-) -> np.ndarray:
-    codes = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    ids = np.zeros(codes.shape, np.uint8)
-    known = np.zeros(codes.shape, bool)
-    for (red, green, blue), value in colors.items():
-        here = codes == (red << 16 | green << 8 | blue)
-        ids[here] = rest if value == -1 else value
-        known |= here
-    if not known.all():
-        raise DataError(f"{name} holds colours that labelmap.txt does not declare")
-    return ids
-
-
-def _from_indices(values: np.ndarray, classes: ClassTable, rest: int, name: str) -> np.ndarray:
-    if values.ndim != 2:
-        raise DataError(f"{name} is in colour, and there is no labelmap.txt to explain the colours")
-    unknown = set(np.unique(values).tolist()) - {0, IGNORE, *(c.id for c in classes)}
-    if unknown:
-        raise DataError(f"{name} holds the values {sorted(unknown)[:5]}, which are no classes")
-    ids = values.astype(np.uint8)
-    out = ids.copy()
-    out[ids == 0] = rest
-    out[ids == IGNORE] = UNLABELLED
-    return out

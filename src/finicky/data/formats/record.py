@@ -40,11 +40,19 @@ class ExchangeOptions:
 class PhotoIndex:
     """The photos of a project by the names that other tools know them by."""
 
-    def __init__(self, sizes: Mapping[str, tuple[int, int]]) -> None:
-        """``sizes``: key of each photo to its upright ``(width, height)`` in px."""
+    def __init__(
+        self, sizes: Mapping[str, tuple[int, int]], *, problems: Mapping[str, str] | None = None
+    ) -> None:
+        """Take over names.
+
+        Args:
+            sizes: Key of each photo to its upright ``(width, height)`` in px.
+            problems: Key of each photo that cannot be read to the reason.
+        """
         self.sizes = dict(sizes)
+        self._problems = dict(problems or {})
         self._keys: dict[str, list[str]] = {}
-        for key in self.sizes:
+        for key in (*self.sizes, *self._problems):
             path = PurePosixPath(key)
             for name in {key, path.name, str(path.with_suffix("")), path.stem}:
                 self._keys.setdefault(_plain(name), []).append(key)
@@ -60,11 +68,20 @@ class PhotoIndex:
         for candidate in (str(path), path.name, str(path.with_suffix("")), path.stem):
             keys = self._keys.get(_plain(candidate), [])
             if len(keys) == 1:
-                return keys[0]
+                return self._readable(keys[0])
             if keys:
                 raise DataError(f"{name!r} fits {len(keys)} photos: {', '.join(keys[:3])}")
         known = nearest_names(path.name, list(self.sizes)[:5000])
         raise DataError(f"no photo is called {name!r}. {known}")
+
+    def knows(self, name: str) -> bool:
+        """Whether a photo has that name, as `find` looks for it."""
+        return _plain(name) in self._keys
+
+    def _readable(self, key: str) -> str:
+        if key in self._problems:
+            raise DataError(self._problems[key])
+        return key
 
     def blank(self, key: str, value: int = UNLABELLED) -> np.ndarray:
         """A mask of the photo's size."""

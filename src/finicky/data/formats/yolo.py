@@ -19,11 +19,10 @@ from finicky.files import write_text
 def read_yolo(
     source: Path, photos: PhotoIndex, classes: ClassTable, options: ExchangeOptions
 ) -> Iterator[Annotated]:
-    """YOLO-seg: a ``.txt`` a photo; ``data.yaml`` names the classes, else ours in order."""
+    """YOLO-seg: a ``.txt`` a photo; a ``.yaml`` names the classes, else ours in order."""
     names = _yolo_names(source, classes)
-    folder = source / "labels" if (source / "labels").is_dir() else source
-    for path in source_files(folder, "*.txt"):
-        key = photos.find(path.relative_to(folder).with_suffix("").as_posix())
+    for path, name in _label_files(source):
+        key = photos.find(name)
         ids = photos.blank(key, options.unmarked or UNLABELLED)
         height, width = ids.shape
         for line in path.read_text("utf-8").splitlines():
@@ -39,14 +38,27 @@ def read_yolo(
         yield Annotated(key, ids)
 
 
+def _label_files(source: Path) -> Iterator[tuple[Path, str]]:
+    """Each file with the name of its photo. Where some lie in a folder ``labels``, only those:
+    lists of photos and notes lie beside it."""
+    files = source_files(source, "*.txt")
+    inside = [path for path in files if "labels" in path.relative_to(source).parts[:-1]]
+    for path in inside or [path for path in files if path.name != "classes.txt"]:
+        name = path.relative_to(source).with_suffix("").as_posix()
+        yield path, name.rpartition("labels/")[2] if inside else name
+
+
 def _yolo_names(source: Path, classes: ClassTable) -> dict[int, str]:
-    path = source / "data.yaml"
-    if not path.is_file():
+    files = sorted(source.glob("*.y*ml")) if source.is_dir() else []
+    text = next((t for path in files if "names:" in (t := path.read_text("utf-8"))), "")
+    if not text:
         return {number: entry.name for number, entry in enumerate(classes)}
-    text = path.read_text("utf-8")
     listed = re.search(r"^names:\s*\[(.*?)\]", text, re.M | re.S)
     if listed:
         return {i: n.strip().strip("'\"") for i, n in enumerate(listed[1].split(","))}
+    braced = re.search(r"^names:\s*\{(.*?)\}", text, re.M | re.S)
+    if braced:
+        text = "".join(f"  {entry.strip()}\n" for entry in braced[1].split(","))
     lines = re.findall(r"^\s+(\d+):\s*['\"]?([^'\"\n]+?)['\"]?\s*$", text, re.M)
     dashes = re.findall(r"^\s*-\s*['\"]?([^'\"\n]+?)['\"]?\s*$", text, re.M)
     return {int(number): name for number, name in lines} or dict(enumerate(dashes))
