@@ -62,7 +62,7 @@ def test_interrupted_training_ends_with_the_same_weights(folders: Path, tmp_path
 
     with pytest.raises(Stop):
         train_backbone("alexnet", folders, tmp_path / "cut", SETTINGS, progress=interrupt)
-    assert (tmp_path / "cut" / "checkpoint.pt").is_file()
+    assert (tmp_path / "cut" / "checkpoint.safetensors").is_file()
     train_backbone("alexnet", folders, tmp_path / "cut", SETTINGS)
     whole, cut = (load_backbone(tmp_path / n).module.state_dict() for n in ("whole", "cut"))
     for name in whole:

@@ -122,7 +122,7 @@ def test_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path: Path)
         if done == 15:  # in the middle of the third epoch
             raise Cut
 
-    path = tmp_path / "training.pt"
+    path = tmp_path / "training.safetensors"
     with pytest.raises(Cut):
         finetune(_backbone(), train, validation, QUICK, checkpoint=path, progress=stop)
     seen: list[int] = []
@@ -141,7 +141,7 @@ def test_interrupted_training_goes_on_as_if_nothing_had_happened(tmp_path: Path)
 
 @pytest.mark.parametrize("spoil", ["other data", "damaged"])
 def test_checkpoint_of_another_training_counts_as_none(tmp_path: Path, spoil: str) -> None:
-    path, validation = tmp_path / "training.pt", _tiles(12, 2)
+    path, validation = tmp_path / "training.safetensors", _tiles(12, 2)
     settings = replace(QUICK, epochs=1)
     finetune(_backbone(), _tiles(20, 3), validation, settings, checkpoint=path)
     if spoil == "damaged":

@@ -124,7 +124,7 @@ def train_after_cut(
 
 def checkpoint_of(here: Path) -> Path:
     """Where an interrupted training of a candidate goes on from."""
-    return here.parent / ".training" / f"{here.name}.pt"
+    return here.parent / ".training" / f"{here.name}.safetensors"
 
 
 def facts_of(trained: Trained) -> dict[str, Any]:

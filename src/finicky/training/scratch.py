@@ -27,12 +27,13 @@ from finicky.backbones.backbone import IMAGENET_RGB
 from finicky.backbones.registry import ARCHITECTURES
 from finicky.data.folders import SampleTable, read_class_folders
 from finicky.errors import UsageError, nearest_names
-from finicky.files import atomic_path, read_json, sha256_file, write_json
+from finicky.files import read_json, sha256_file, write_json
 from finicky.progress import Progress, silent
 from finicky.spool import Spool
 from finicky.training.features import read_tiles
+from finicky.training.stored import read_state, write_state
 
-CARD, CHECKPOINT = "training.json", "checkpoint.pt"
+CARD, CHECKPOINT, BEST = "training.json", "checkpoint.safetensors", "best.safetensors"
 
 
 @dataclass(frozen=True)
@@ -259,7 +260,7 @@ def _claim(out: Path, card: dict[str, Any], force: bool) -> None:
             raise UsageError(
                 f"{out} holds another training: choose another --out folder, or --force"
             )
-        for name in (CHECKPOINT, "best.pt", "backbone.json", "model.safetensors"):
+        for name in (CHECKPOINT, BEST, "backbone.json", "model.safetensors"):
             (out / name).unlink(missing_ok=True)
     elif not path.is_file() and out.is_dir() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty: choose a new --out folder")
@@ -267,8 +268,7 @@ def _claim(out: Path, card: dict[str, Any], force: bool) -> None:
 
 
 def _save_best(state: _State, out: Path) -> None:
-    with atomic_path(out / "best.pt") as temporary:
-        torch.save(state.model[0].state_dict(), temporary)  # type: ignore[index]
+    write_state(out / BEST, state.model[0].state_dict())  # type: ignore[index]
 
 
 def _save_checkpoint(state: _State, out: Path) -> None:
@@ -279,14 +279,13 @@ def _save_checkpoint(state: _State, out: Path) -> None:
         "epoch": state.epoch,
         "best": state.best,
     }
-    with atomic_path(out / CHECKPOINT) as temporary:
-        torch.save(value, temporary)
+    write_state(out / CHECKPOINT, value)
 
 
 def _resume(state: _State, out: Path) -> None:
     if not (out / CHECKPOINT).is_file():
         return
-    value = torch.load(out / CHECKPOINT, weights_only=True)
+    value, _ = read_state(out / CHECKPOINT)
     state.model.load_state_dict(value["model"])
     state.optimizer.load_state_dict(value["optimizer"])
     state.schedule.load_state_dict(value["schedule"])
@@ -295,7 +294,7 @@ def _resume(state: _State, out: Path) -> None:
 
 def _finish(name: str, data: Path, out: Path, state: _State, settings: ScratchSettings) -> None:
     module = build_module(name)
-    module.load_state_dict(torch.load(out / "best.pt", weights_only=True))
+    module.load_state_dict(read_state(out / BEST)[0])
     source = (
         f"trained from scratch on {data.resolve().name}: {settings.epochs} epochs at "
         f"{settings.size} px, seed {settings.seed}; balanced accuracy {state.best:.3f} on "
@@ -312,4 +311,4 @@ def _finish(name: str, data: Path, out: Path, state: _State, settings: ScratchSe
     )
     save_backbone(backbone, out)
     (out / CHECKPOINT).unlink(missing_ok=True)
-    (out / "best.pt").unlink(missing_ok=True)
+    (out / BEST).unlink(missing_ok=True)

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from finicky.files import atomic_path
+from finicky.errors import DataError
+from finicky.training.stored import read_state, write_state
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of tensors and plain values; no objects.
+    """A safetensors file: tensors, and plain values beside them.
 
     Attributes:
         path: ``None``: nothing is kept.
@@ -28,13 +27,12 @@ class Checkpoint:
         if self.path is None or not self.path.is_file():
             return None
         try:
-            value = torch.load(self.path, weights_only=True, map_location="cpu")
-            return value["state"] if value["about"] == self.about else None
-        except Exception:  # torch raises whatever the bytes make it stumble over
+            state, about = read_state(self.path)
+        except DataError:
             return None
+        return state if about == self.about else None
 
     def write(self, state: dict[str, Any]) -> None:
         """Whole or not at all."""
         if self.path is not None:
-            with atomic_path(self.path) as temporary:
-                torch.save({"about": self.about, "state": state}, temporary)
+            write_state(self.path, state, about=self.about)
