@@ -2,7 +2,7 @@
 
     python benchmarks/frozen.py ../shared/data/cfd --out FOLDER [--validation-only]
         [--criteria a,b] [--keep 0.05,0.1] [--seeds 0,1,2] [--repair auto] [--tile 96]
-        [--tiles-per-photo 2]
+        [--tiles-per-photo 2] [--round-to 1]
 
 One row a cell, kept in the folder: stopped, the same command goes on. First with
 ``--validation-only`` (into its own folder), to choose; then once with the test photographs.
@@ -34,13 +34,14 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=96)
     parser.add_argument("--tiles-per-photo", type=int, default=2)
     parser.add_argument("--backbone", default="vgg16")
+    parser.add_argument("--round-to", type=int, default=1)
     parser.add_argument("--validation-only", action="store_true")
     options = parser.parse_args()
     names = tuple(options.criteria.split(",")) if options.criteria else default_criteria()
     sweep = SweepSettings(
         backbone=options.backbone,
         repair=options.repair,
-        round_to=1,
+        round_to=options.round_to,
         tile=options.tile,
         tiles_per_photo=options.tiles_per_photo,
         head_seeds=1,
