@@ -11,19 +11,19 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from finicky._version import __version__
 from finicky.errors import FinickyError, ImageError, UsageError
-from finicky.labeler import patches
+from finicky.labeler import patches, static
 from finicky.labeler.pictures import Pictures
 from finicky.labeler.proposals.proposer import Box, Proposer
 from finicky.labeler.states import States
-from finicky.labeler.static import asset
 from finicky.labeler.store import Author, ConflictError, MaskStore, StoredMask
 from finicky.labeler.workplace import Photo, Workplace
-from finicky.web.guard import OPEN_PATH, Keys, cookie_name
+from finicky.web.guard import Keys
+from finicky.web.pages import page_routes
 from finicky.web.requests import read_body, read_json
 
 # A batch of strokes, to which comes what a single one may take: a run of 4 bytes for each pixel.
@@ -63,9 +63,7 @@ def make_routes(desk: Desk) -> list[Route]:
 
     photo = "/api/photos/{photo}"
     return [
-        get(OPEN_PATH, _open),
-        get("/", _index),
-        get("/static/{name}", _static),
+        *page_routes(static.__name__, keys=desk.keys, port=desk.port, command="finicky label"),
         get("/api/project", _project),
         get(photo + "/tile/{level:int}/{column:int}/{row:int}", _tile),
         get(photo + "/grey/{column:int}/{row:int}", _grey),
@@ -125,33 +123,6 @@ def _photo(desk: Desk, request: Request) -> Photo:
     if photo.problem:
         raise UsageError(photo.problem)
     return photo
-
-
-async def _open(desk: Desk, request: Request) -> Response:
-    cookie = desk.keys.redeem(request.query_params.get("token", ""))
-    if cookie is None:
-        text = "This link was used before or is wrong. Run finicky label again for a new one."
-        return PlainTextResponse(text, 401)
-    response = RedirectResponse("/", 303)
-    response.set_cookie(cookie_name(desk.port), cookie, httponly=True, samesite="strict", path="/")
-    return response
-
-
-async def _index(desk: Desk, request: Request) -> Response:
-    del desk, request
-    return _asset("index.html")
-
-
-async def _static(desk: Desk, request: Request) -> Response:
-    del desk
-    return _asset(request.path_params["name"])
-
-
-def _asset(name: str) -> Response:
-    found = asset(name)
-    if found is None:
-        return PlainTextResponse("Not found.", 404)
-    return Response(found.content, media_type=found.media_type)
 
 
 async def _project(desk: Desk, request: Request) -> Response:

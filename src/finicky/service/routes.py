@@ -9,13 +9,14 @@ from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from finicky.errors import FinickyError, StorageError, UsageError
+from finicky.service import static
 from finicky.service.inspector import BusyError, Inspector, TookTooLongError
-from finicky.service.static import asset
-from finicky.web.guard import OPEN_PATH, Keys, cookie_name
+from finicky.web.guard import Keys
+from finicky.web.pages import page_routes
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ def make_routes(counter: Counter) -> list[Route]:
         return Route(path, _told(counter, work), methods=[method])
 
     return [
-        route(OPEN_PATH, _open),
-        route("/", _index),
-        route("/static/{name}", _static),
+        *page_routes(
+            static.__name__, keys=counter.keys, port=counter.port, command="finicky serve"
+        ),
         route("/api/model", _model),
         route("/api/photos", _inspect, "POST"),
         route("/api/results/{result}/{kind}", _result),
@@ -92,34 +93,6 @@ def _cause(error: Exception) -> str:
     """What the system says, without the file's name."""
     refused = error if isinstance(error, OSError) else error.__cause__
     return (isinstance(refused, OSError) and refused.strerror) or "it could not be written"
-
-
-async def _open(counter: Counter, request: Request) -> Response:
-    cookie = counter.keys.redeem(request.query_params.get("token", ""))
-    if cookie is None:
-        text = "This link was used before or is wrong. Run finicky serve again for new ones."
-        return PlainTextResponse(text, 401)
-    response = RedirectResponse("/", 303)
-    name = cookie_name(counter.port)
-    response.set_cookie(name, cookie, httponly=True, samesite="strict", path="/")
-    return response
-
-
-async def _index(counter: Counter, request: Request) -> Response:
-    del counter, request
-    return _asset("index.html")
-
-
-async def _static(counter: Counter, request: Request) -> Response:
-    del counter
-    return _asset(request.path_params["name"])
-
-
-def _asset(name: str) -> Response:
-    found = asset(name)
-    if found is None:
-        return PlainTextResponse("Not found.", 404)
-    return Response(found.content, media_type=found.media_type)
 
 
 async def _model(counter: Counter, request: Request) -> Response:
