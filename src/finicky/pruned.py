@@ -205,7 +205,14 @@ def prune_many(
     rule = Allocation(allocation, min_channels, round_to)
     budgets = parse_budgets(budget)
     if budgets:  # refused before any photo is read
-        fitted = fit_budgets(backbone, budgets, size=input_size, allocation=rule, progress=progress)
+        fitted = fit_budgets(
+            backbone,
+            budgets,
+            size=input_size,
+            method=method,
+            allocation=rule,
+            progress=progress,
+        )
         keep_ratios = (fitted,)
     targets = classes.targets(target)
     scan = find_pairs(Path(photos), Path(masks))

@@ -104,6 +104,18 @@ class OriginalRanking:
         )
 
 
+def remembered(
+    backbone: Backbone, scores: dict[str, np.ndarray], criterion_name: str, round_to: int
+) -> FinickyRanking:
+    """The ranking that `rank` made of these scores, without looking at photos again.
+
+    What was seen of the photos is not in it. Arguments as for `rank`.
+    """
+    groups = find_groups(backbone.module, max(TRACE_SIZE, backbone.min_size))
+    rule = Allocation(round_to=round_to)
+    return FinickyRanking(backbone.name, groups, scores, criterion_name, rule)
+
+
 def check_method(method: str, backbone: Backbone) -> None:
     """Refuse, before any work, an unknown method or one that cannot cut this network."""
     if method not in METHODS:

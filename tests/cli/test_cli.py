@@ -318,3 +318,22 @@ def _is_one_line(done: Done, code: int, *texts: str) -> None:
     for text in texts:
         assert text in errors[0], errors[0]
     assert done.code == code, errors[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--executor", "rya", "no executor named 'rya'"),
+        ("--workers", "-1", "workers must be 0"),
+        ("--depth", ",", "takes full, auto, all or convolutions"),
+        ("--depth", "conv9", "alexnet cannot end after 'conv9'"),
+        ("--budget", "params=1", "smallest cut of alexnet"),
+    ],
+)
+def test_run_refuses_misuse_before_it_announces_or_makes_anything(  # type: ignore[no-untyped-def]
+    finicky, photos: Path, option: str, value: str, said: str
+) -> None:
+    before = sorted(photos.rglob("*"))
+    network = ("--backbone", "alexnet", "--weights", "random")
+    _is_one_line(finicky("run", photos, *network, option, value), 2, said)
+    assert sorted(photos.rglob("*")) == before

@@ -8,11 +8,11 @@ import pytest
 from finicky.files import write_json
 from finicky.pruning import PruningPlan
 from finicky.sweep.candidate import quality
-from finicky.sweep.decide import DecisionSettings, decide
+from finicky.sweep.decide import decide
 from finicky.sweep.folder import RunFolder
 from finicky.sweep.identity import candidate_name
 from finicky.sweep.inputs import TileSet
-from finicky.sweep.settings import SweepSettings
+from finicky.sweep.settings import DecisionSettings, SweepSettings
 from finicky.sweep.table import quality_columns
 
 FULL_PARAMS = 14_714_688

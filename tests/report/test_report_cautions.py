@@ -6,7 +6,7 @@ from finicky.report.cautions import cautions
 from finicky.report.comparison import compare
 from finicky.report.facts import read_run
 from finicky.report.wording import SPACE
-from finicky.sweep.decide import DecisionSettings
+from finicky.sweep import DecisionSettings
 
 PUBLISHED = DecisionSettings("published")
 MANY = (("train", 12), ("validation", 12), ("test", 12))

@@ -8,7 +8,7 @@ from finicky.report.comparison import Comparison, compare
 from finicky.report.facts import read_run
 from finicky.report.page import headline
 from finicky.report.wording import METRIC_NAMES, SPACE
-from finicky.sweep.decide import DecisionSettings
+from finicky.sweep import DecisionSettings
 
 PUBLISHED = DecisionSettings("published")
 EQUAL = {1.0: 2.5, 0.1: 2.5}

@@ -13,8 +13,7 @@ from finicky.report.details import Rejection, rejections
 from finicky.report.facts import read_run
 from finicky.report.wording import SPACE
 from finicky.selection import Constraints
-from finicky.sweep import read_table
-from finicky.sweep.decide import DecisionSettings
+from finicky.sweep import DecisionSettings, read_table
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

@@ -84,6 +84,7 @@ def test_without_ray_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingDependencyError, match=r"needs the package ray.*\[ray\]"):
         run_sweep(project, tmp_path / "run", SETTINGS, execution=Execution(executor="ray"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

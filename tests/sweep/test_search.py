@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import random
+import shutil
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -14,12 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+import finicky.sweep.run
 import finicky.sweep.searching
 from finicky.data.surfaces import write_surfaces
 from finicky.errors import DataError, StorageError
 from finicky.progress import silent
 from finicky.project import Project
 from finicky.report import write_report
+from finicky.report.cautions import cautions
+from finicky.report.comparison import compare
+from finicky.report.facts import read_run
 from finicky.sweep import (
     Execution,
     SearchSettings,
@@ -160,6 +165,32 @@ def test_search_evaluates_few_and_tells_why(searched: Path) -> None:
     assert "It ended because" in page and "a coarse grid" in page
 
 
+def test_report_knows_what_was_glanced_at(searched: Path, tmp_path: Path) -> None:
+    """The chosen network is the smallest that was evaluated, not the smallest that was seen."""
+    run = Path(shutil.copytree(searched, tmp_path / "run"))
+    facts = read_run(run)
+    told = json.loads((run / "search.json").read_text())
+    below = [s["keep_ratio"] for s in told["seen"] if s["keep_ratio"] < 1]
+    smallest = min(row["keep_ratio"] for row in facts.rows)
+    assert (chosen := facts.chosen.number("keep_ratio")) == smallest
+    words = " ".join(cautions(facts, compare(facts)))
+    assert ("smallest that was tried" in words) == (chosen == min(below))
+    told["seen"].append({**told["seen"][-1], "keep_ratio": 0.01, "share": 0.25})
+    (run / "search.json").write_text(json.dumps(told))
+    assert "smallest that was tried" not in " ".join(cautions(facts, compare(facts)))
+    (run / "search.json").unlink()
+    assert "smallest that was tried" in " ".join(cautions(facts, compare(facts)))
+
+
+def test_a_table_that_names_its_ratios_is_no_search_any_more(
+    project: Project, searched: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(searched, tmp_path / "run"))
+    run_sweep(project, run, replace(SETTINGS, keep_ratios=(0.1, 0.2)))
+    assert not (run / "search.json").exists()
+    assert "not every keep ratio" not in write_report(run).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("after", ["glance 2 of", "candidate 2 of"])
 def test_stopped_search_goes_on_as_if_it_had_not(
     project: Project, searched: Path, tmp_path: Path, after: str
@@ -244,3 +275,34 @@ def test_glances_see_the_repair_that_was_asked_for(
     search = replace(FEW, grid=(0.2,))
     run_sweep(project, tmp_path / "run", replace(SETTINGS, repair="rescale"), search=search)
     assert kinds == {"rescale"}
+
+
+@pytest.mark.parametrize(
+    ("search", "depth", "each"),
+    [(None, "full", 12 / 2), (None, "conv2,conv3", 12 / 6), (FEW, "conv2", 12 / 4)],
+)
+def test_time_for_training_is_divided_among_all_that_are_trained(
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    search: SearchSettings | None,
+    depth: str,
+    each: float,
+) -> None:
+    """Two keep ratios, or the two that this search evaluates; each at every depth."""
+
+    def stop(*_: object, train_time_s: float, **__: object) -> None:
+        assert train_time_s == each
+        raise DataError("seen enough")
+
+    monkeypatch.setattr(finicky.sweep.run, "Workbench", stop)
+    settings = replace(
+        SETTINGS,
+        keep_ratios=(0.1, 0.5, 1.0),
+        train=("frozen", "finetune"),
+        train_time_s=12.0,
+        depth=depth,
+        tiles_per_photo=1,
+    )
+    with pytest.raises(DataError, match="seen enough"):
+        run_sweep(project, tmp_path / "run", settings, search=search)

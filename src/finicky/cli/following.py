@@ -46,8 +46,13 @@ def emit(event: str, **facts: Any) -> None:
 def tell(event: Event) -> None:
     """Print an event for people."""
     facts = event.facts
-    if event.kind == "started" and facts["finished"]:
-        say(f"{facts['finished']} of {facts['candidates']} candidates are there already")
+    if event.kind == "started":
+        say(f"run folder: {facts['out']} (stopped early, go on with the same command and --out)")
+        if facts["most_kept"] < 1:
+            say(f"keep ratios within the budget: {facts['most_kept']:g} and below")
+        if facts["finished"]:
+            of_total = "" if facts["candidates"] is None else f" of {facts['candidates']}"
+            say(f"{facts['finished']}{of_total} candidates are there already")
     elif event.kind == "damaged":
         say(f"{facts['file']} is not as it was written: it is made again")
     elif event.kind == "candidate" and facts["status"] != "kept":

@@ -14,6 +14,7 @@ from finicky.cli.following import JsonEvents, emit, tell
 
 if TYPE_CHECKING:
     from finicky.sweep import DecisionSettings, SweepResult
+    from finicky.sweep.events import Event
 
 Keep = Annotated[
     str | None,
@@ -135,9 +136,10 @@ def run(
     refuse_taken(folder)  # torch takes seconds to load
     from finicky.pruning.budget import parse_budgets
     from finicky.sweep import DEFAULT_KEEP_RATIOS, Execution, SearchSettings, SweepSettings
-    from finicky.sweep.limits import keep_within
     from finicky.sweep.training_kinds import parse_kinds, parse_time
 
+    execution = Execution(workers, executor, ray_address)
+    limits = parse_budgets(budget or ())
     ratios = keep_ratios(keep, exhaustive)
     settings = SweepSettings(
         backbone=backbone or opened.backbone,
@@ -169,22 +171,14 @@ def run(
         max_size_mb=max_size_mb,
         min_recall=min_recall,
     )
-    if budget:
-        with ConsoleProgress() as progress:
-            limits = parse_budgets(budget)
-            settings, choice = keep_within(settings, choice, limits, progress=progress)
-        say(f"keep ratios within {', '.join(budget)}: {settings.keep_ratios[-1]:g} and below")
-    say(f"run folder: {folder} (stopped early, go on with the same command and --out)")
-    execution = Execution(workers, executor, ray_address)
-    # Within budgets the default ratios are tried: a search would ask for others.
-    search = SearchSettings() if ratios is None and not budget else None
     carry_out(
         opened,
         folder,
         settings,
         choice,
         execution=execution,
-        search=search,
+        search=SearchSettings() if ratios is None else None,
+        budgets=limits,
         force=force,
         as_json=as_json,
     )
@@ -261,12 +255,20 @@ def carry_out(
     *,
     execution: Any = None,
     search: Any = None,
+    budgets: Any = (),
     force: bool,
     as_json: bool,
 ) -> None:
     """Run, report and print; shared by ``run`` and ``demo``."""
     from finicky.report import write_report, write_run_gallery
     from finicky.sweep import Execution, run_sweep
+
+    told: dict[str, Any] = {}
+
+    def listen(event: Event) -> None:
+        if event.kind == "started":
+            told.update(event.facts)
+        (progress.listen if isinstance(progress, JsonEvents) else tell)(event)
 
     try:
         with JsonEvents() if as_json else ConsoleProgress() as progress:
@@ -277,17 +279,17 @@ def carry_out(
                 choice,
                 execution=execution or Execution(),
                 search=search,
+                budgets=budgets,
                 force=force,
                 progress=progress,
-                listen=progress.listen if isinstance(progress, JsonEvents) else tell,
+                listen=listen,
             )
             for path, reason in result.rejected:
                 say(f"left out {path}: {reason}")
             write_run_gallery(folder, project, progress=progress)
             write_report(folder, progress=progress)
     except KeyboardInterrupt:
-        total = len(settings.candidates()) if search is None else None
-        say(f"error: interrupted; {_interrupted(folder, total)}")
+        say(f"error: interrupted; {_interrupted(folder, told.get('candidates'))}")
         raise typer.Exit(130) from None
     show(result, as_json)
 
@@ -315,7 +317,7 @@ def show(result: SweepResult, as_json: bool) -> None:
         emit("result", out=str(root), **found)
         return
     kind = "" if chosen["train"] == FROZEN else f" ({KIND_WORDS[chosen['train']]})"
-    ending = _ending(chosen)
+    ending = f" up to {chosen['depth']}" if chosen["depth"] else ""
     print(
         f"chosen: keep {chosen['keep_ratio']:g}{kind}{ending}, {chosen['params']:,.0f} parameters "
         f"({chosen['params'] / full['params']:.1%} of {full['params']:,.0f})"
@@ -337,12 +339,6 @@ def show(result: SweepResult, as_json: bool) -> None:
     print(f"table: {root / 'results.csv'}")
     print(f"model: {root / 'selected'}")
     print(f"report: {root / 'report.html'}")
-
-
-def _ending(row: dict[str, Any]) -> str:
-    """Where a network ends that does not go to its last layer."""
-    _, _, layer = str(row["candidate"]).partition("-to-")
-    return f" up to {layer}" if layer else ""
 
 
 def _told_map(result: SweepResult) -> str:

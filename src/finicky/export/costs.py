@@ -14,6 +14,7 @@ import numpy as np
 from finicky.backbones import Backbone
 from finicky.export.classifier import Classifier
 from finicky.export.onnx_file import HEAD_TOLERANCE, export_onnx
+from finicky.importance import original_counts
 from finicky.progress import Progress, silent
 from finicky.pruning import (
     Allocation,
@@ -21,6 +22,7 @@ from finicky.pruning import (
     PruningPlan,
     cut,
     find_groups,
+    plan_from_kept,
     plan_from_scores,
 )
 from finicky.pruning.budget import STEP, Budget, largest_ratio, refused
@@ -163,6 +165,7 @@ def uniform_costs(
     backbone: Backbone,
     *,
     size: int,
+    method: str = "finicky",
     allocation: Allocation | None = None,
     progress: Progress = silent,
 ) -> NetworkCosts:
@@ -171,6 +174,7 @@ def uniform_costs(
     Args:
         backbone: Unpruned.
         size: Side of a tile in px.
+        method: ``original`` has its own number of channels, whatever the allocation.
         allocation: Its rounding and least number of channels; the kind is not read.
         progress: Told of measurements.
     """
@@ -179,6 +183,12 @@ def uniform_costs(
     uniform = Allocation("uniform", rule.min_channels, rule.round_to)
 
     def plan(ratio: float) -> PruningPlan:
+        if method == "original":
+            counts = original_counts(backbone.module, ratio, least=1)
+            kept = {name: range(count) for name, count in counts.items()}
+            return plan_from_kept(
+                kept, ratio, backbone=backbone.name, method=method, criterion="none"
+            )
         return plan_from_scores(
             groups, {}, ratio, backbone=backbone.name, criterion="none", allocation=uniform
         )
@@ -191,6 +201,7 @@ def fit_budgets(
     budgets: Sequence[Budget],
     *,
     size: int,
+    method: str = "finicky",
     allocation: Allocation | None = None,
     progress: Progress = silent,
 ) -> float:
@@ -201,7 +212,9 @@ def fit_budgets(
     Raises:
         UsageError: Even the smallest cut costs more.
     """
-    costs = uniform_costs(backbone, size=size, allocation=allocation, progress=progress)
+    costs = uniform_costs(
+        backbone, size=size, method=method, allocation=allocation, progress=progress
+    )
     return min(costs.largest(budget) for budget in budgets)
 
 

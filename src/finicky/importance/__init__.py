@@ -11,7 +11,7 @@ from finicky.importance.criteria import (
 from finicky.importance.evidence import Evidence, gather
 from finicky.importance.joint import JointMoments
 from finicky.importance.original import INPUT_SIZE as ORIGINAL_SIZE
-from finicky.importance.original import OriginalChoice, OriginalScorer
+from finicky.importance.original import OriginalChoice, OriginalScorer, original_counts
 from finicky.importance.pooled import PooledTiles
 from finicky.importance.pruner import MaskImportance
 from finicky.importance.resize import resize_linear_u8
@@ -49,6 +49,7 @@ __all__ = [
     "links",
     "listening",
     "measure_losses",
+    "original_counts",
     "resize_linear_u8",
     "scoring_batches",
     "tile_batches",

@@ -74,7 +74,7 @@ class OriginalScorer:
     @torch.inference_mode()
     def choose(self, keep_ratio: float, *, progress: Progress = silent) -> OriginalChoice:
         """Score and cut layer by layer; returns what stays. The module is not changed."""
-        counts = self._counts(keep_ratio)
+        counts = _counts(self._links, keep_ratio)
         choice = OriginalChoice(keep_ratio, {}, {})
         previous: Tensor | None = None
         spool: Spool | None = None
@@ -96,20 +96,6 @@ class OriginalScorer:
             spool.close()
         progress("score layers", len(self._links), len(self._links))
         return choice
-
-    def _counts(self, keep_ratio: float) -> tuple[int, ...]:
-        if not 0 < keep_ratio <= 1:
-            raise UsageError(f"keep ratio must be in (0, 1], got {keep_ratio}")
-        counts = []
-        for link in self._links:
-            channels = link.conv.out_channels
-            counts.append(channels if keep_ratio == 1 else round((channels - 1) * keep_ratio))
-            if counts[-1] == 0:
-                raise UsageError(
-                    f"keep ratio {keep_ratio} leaves none of the {channels} channels of "
-                    f"{link.name}: use at least {math.ceil(501 / max(channels - 1, 1)) / 1000:g}"
-                )
-        return tuple(counts)
 
     def _inputs(self) -> Iterator[Tensor]:
         # BGR, values 0 to 255, no mean subtracted: what the scripts fed while pruning, although
@@ -154,6 +140,39 @@ class OriginalScorer:
             small = [resize_linear_u8(m, width=width, height=height) for m in self._masks]
             self._small[height, width] = torch.from_numpy(np.stack(small))
         return self._small[height, width]
+
+
+def original_counts(module: nn.Module, keep_ratio: float, *, least: int = 0) -> dict[str, int]:
+    """How many channels of each convolution the original keeps at a ratio in (0, 1].
+
+    Args:
+        module: A plain chain.
+        keep_ratio: Share of channels, in (0, 1].
+        least: Where the original would leave none, this many; 0: that is refused.
+
+    Raises:
+        UsageError: A convolution would be left without channels.
+        UnsupportedModelError: It is no plain chain.
+    """
+    found = links(module)
+    counts = _counts(found, keep_ratio, least)
+    return {link.name: count for link, count in zip(found, counts, strict=True)}
+
+
+def _counts(found: Sequence[Link], keep_ratio: float, least: int = 0) -> tuple[int, ...]:
+    if not 0 < keep_ratio <= 1:
+        raise UsageError(f"keep ratio must be in (0, 1], got {keep_ratio}")
+    counts = []
+    for link in found:
+        channels = link.conv.out_channels
+        count = channels if keep_ratio == 1 else round((channels - 1) * keep_ratio)
+        counts.append(max(count, least))
+        if counts[-1] == 0:
+            raise UsageError(
+                f"keep ratio {keep_ratio} leaves none of the {channels} channels of "
+                f"{link.name}: use at least {math.ceil(501 / max(channels - 1, 1)) / 1000:g}"
+            )
+    return tuple(counts)
 
 
 def best_channels(scores: np.ndarray, count: int) -> Tensor:

@@ -11,6 +11,7 @@ from finicky.report import wording as w
 from finicky.report.comparison import Comparison
 from finicky.report.depth import depth_lines
 from finicky.report.facts import RunFacts
+from finicky.report.search import looked_at
 from finicky.sweep.folder import RESULTS
 from finicky.sweep.table import FAILED, read_table
 
@@ -112,7 +113,7 @@ def _unbalanced(facts: RunFacts) -> Iterator[str]:
 
 
 def _edge_of_grid(facts: RunFacts) -> Iterator[str]:
-    ratios = sorted({row["keep_ratio"] for row in facts.rows})
+    ratios = sorted({row["keep_ratio"] for row in facts.rows} | looked_at(facts.root))
     chosen = facts.chosen.number("keep_ratio")
     if facts.full_was_chosen:
         yield "The full network was chosen: nothing is gained by this run."

@@ -228,16 +228,17 @@ def _line(axes: Axes, x: np.ndarray, y: np.ndarray, facts: RunFacts) -> None:
 def _strands(
     axes: Axes, x: np.ndarray, y: np.ndarray, facts: RunFacts, style: Mapping[str, Any]
 ) -> None:
-    """A line through the candidates of each kind of training, from the full network on."""
-    kinds = [row.get("train", FROZEN) for row in facts.rows]
+    """A line through candidates of one kind of training and one depth, from the full network on."""
+    kinds = [(row.get("train", FROZEN), row["depth"]) for row in facts.rows]
+    usual = (FROZEN, "")
     for kind in dict.fromkeys(kinds):
         rows = [
             i
             for i, row in enumerate(facts.rows)
-            if kinds[i] == kind or (kind != FROZEN and row["keep_ratio"] == 1)
+            if kinds[i] == kind or (kind != usual and row["keep_ratio"] == 1)
         ]
-        if len(rows) > 1 or kind == FROZEN:
-            axes.plot(x[rows], y[rows], **{**style, **_DASHES.get(kind, {})})
+        if len(rows) > 1 or kind == usual:
+            axes.plot(x[rows], y[rows], **{**style, **_DASHES.get(kind[0], {})})
 
 
 def _mark(axes: Axes, x: np.ndarray, y: np.ndarray, facts: RunFacts) -> None:

@@ -44,9 +44,8 @@ def _ends(seen: Mapping[str, Any], chosen: Mapping[str, Any]) -> Iterator[str]:
         return
     by_layer = {stage["layer"]: stage["balanced_accuracy"] for stage in stages}
     last = stages[-1]
-    tried = "-to-" in str(chosen["candidate"])
     found = ", ".join(f"{by_layer[n]:.3f} after {n}" for n in seen["promising"])
-    if found and not tried:
+    if found and not chosen["depth"]:
         yield (
             f"depth: unpruned features tell training tiles apart with balanced accuracy "
             f"{last['balanced_accuracy']:.3f} after the last layer, {found} (on photos that the "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from finicky.errors import DataError, UsageError
 from finicky.files import read_json
 from finicky.images import printable
 from finicky.pruning import PruningPlan
-from finicky.sweep.folder import LATENCY, METRICS, PREDICTIONS, RESULTS, RUN
+from finicky.sweep.folder import LATENCY, METRICS, PREDICTIONS, RESULTS, RUN, read_arrays
 from finicky.sweep.table import COLUMNS, Row, read_table
 
 CHOICE, PLAN = "choice.json", "plan.json"
@@ -136,19 +135,6 @@ def read_run(root: Path) -> RunFacts:
         kept=PruningPlan.from_json(read_json(folder / PLAN), printable(folder / PLAN)).kept,
         latency_environment=latency.get("environment"),
     )
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an ``.npz`` file; a missing or damaged one is a `DataError`."""
-    try:
-        # Opened here, because numpy leaves a file open that turns out to be no archive.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"cannot read {printable(path)}: {reason}. Start the same run again to restore it"
-        ) from error
 
 
 def _rows(root: Path) -> list[Row]:

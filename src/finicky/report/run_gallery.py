@@ -11,9 +11,8 @@ from finicky.files import read_json
 from finicky.images import printable
 from finicky.progress import Progress, silent
 from finicky.project import Project
-from finicky.report.facts import read_arrays
 from finicky.report.gallery import GALLERY, Gallery, GalleryOptions, write_gallery
-from finicky.sweep.folder import IMPORTANCE, RUN
+from finicky.sweep.folder import IMPORTANCE, RUN, read_arrays
 
 
 def write_run_gallery(

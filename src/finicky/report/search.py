@@ -12,6 +12,21 @@ from finicky.report import wording as w
 from finicky.sweep.folder import SEARCH
 
 
+def looked_at(root: Path) -> set[float]:
+    """Keep ratios that a search looked at, glances included; empty where there was no search.
+
+    Raises:
+        DataError: ``search.json`` is damaged.
+    """
+    path = root / SEARCH
+    if not path.is_file():
+        return set()
+    try:
+        return {float(seen["keep_ratio"]) for seen in read_json(path)["seen"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}. Run the sweep again") from error
+
+
 def search_words(root: Path) -> Iterator[tuple[str, str]]:
     """Label and text of each line; nothing where all candidates were asked for by name.
 

@@ -55,15 +55,18 @@ def keep_percent(keep_ratio: float) -> str:
 
 
 def kept(row: Mapping[str, Any]) -> str:
-    """A candidate in a table: its keep ratio, and what was done after the cut if anything was."""
+    """A candidate in a table: its keep ratio, where it ends if early, and how it was trained."""
     told = keep_percent(row["keep_ratio"])
+    if row.get("depth"):
+        told += f" up to {row['depth']}"
     kind = row.get("train", FROZEN)
     return told if kind == FROZEN else f"{told}, {KIND_WORDS.get(kind, kind)}"
 
 
 def trained(row: Mapping[str, Any]) -> str:
-    """What was done after the cut, to follow "keeps 10 % of the filters"."""
-    return {
+    """Where it ends and what was done after the cut, to follow "keeps 10 % of the filters"."""
+    ending = f" up to {row['depth']}, where it ends," if row.get("depth") else ""
+    return ending + {
         FINETUNE: " and was trained on after the cut",
         SCRATCH: " in number, and was trained from scratch in that shape",
     }.get(row.get("train", FROZEN), "")

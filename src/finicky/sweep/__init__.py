@@ -1,11 +1,16 @@
 """The main job: many keep ratios of one network, measured, and the best one chosen."""
 
-from finicky.sweep.decide import DecisionSettings, SweepResult, select_again
+from finicky.sweep.decide import SweepResult, select_again
 from finicky.sweep.execution import Execution
 from finicky.sweep.folder import RunFolder
 from finicky.sweep.run import run_sweep
 from finicky.sweep.search import SearchSettings
-from finicky.sweep.settings import DEFAULT_KEEP_RATIOS, SweepSettings, parse_ratios
+from finicky.sweep.settings import (
+    DEFAULT_KEEP_RATIOS,
+    DecisionSettings,
+    SweepSettings,
+    parse_ratios,
+)
 from finicky.sweep.table import COLUMNS, read_table
 
 __all__ = [

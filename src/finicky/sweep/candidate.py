@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -18,9 +17,8 @@ from finicky.files import atomic_path
 from finicky.mapping import OVERLAP
 from finicky.progress import Progress, silent
 from finicky.pruning import PruningPlan, count, cut, save_pruned
-from finicky.pruning import candidate_name as candidate_name
 from finicky.spool import Spool
-from finicky.sweep.folder import HEAD, ONNX, PREDICTIONS
+from finicky.sweep.folder import HEAD, ONNX, PREDICTIONS, read_arrays
 from finicky.sweep.identity import Candidate
 from finicky.sweep.inputs import TileSet
 from finicky.sweep.settings import SweepSettings
@@ -61,6 +59,7 @@ def evaluate_candidate(
     *,
     reconstructor: Reconstructor | None = None,
     tiles: TrainingTiles | None = None,
+    train_time_s: float | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Cut, train, test and export one candidate; returns what its ``metrics.json`` is to hold.
@@ -75,6 +74,7 @@ def evaluate_candidate(
         target: The class that is looked for.
         reconstructor: Fits the cut network to the unpruned one's responses, if given.
         tiles: What a candidate that is trained after the cut learns from.
+        train_time_s: How long that may take; ``None``: until nothing is gained.
         progress: Told of each batch of features, and of each step of training.
     """
     repairs = settings.repairs if plan.keep_ratio < 1 else ("none",)
@@ -84,7 +84,7 @@ def evaluate_candidate(
     best = max(trials, key=lambda trial: trial.validation_score)
     if candidate.train != FROZEN:
         assert tiles is not None
-        best = _trained(best, candidate, tiles, data, settings, here, progress)
+        best = _trained(best, candidate, tiles, data, settings, here, train_time_s, progress)
     save_pruned(best.backbone, plan, here, size=settings.tile)
     best.heads.deployed.save(here / HEAD)
     _save_predictions(here / PREDICTIONS, data, best.by_seed, best.deployed)
@@ -173,6 +173,7 @@ def _trained(
     data: TileSet,
     settings: SweepSettings,
     here: Path,
+    time_s: float | None,
     progress: Progress,
 ) -> _Trial:
     """The network trained from where a trial left it; its one head was trained with it."""
@@ -183,7 +184,7 @@ def _trained(
         tiles,
         features=settings.features,
         seed=settings.seed,
-        time_s=settings.time_each_s,
+        time_s=time_s,
         here=here,
         progress=progress,
     )
@@ -272,11 +273,7 @@ def tile_threshold(data: TileSet, by_seed: np.ndarray) -> float:
 
 def read_predictions(path: Path) -> dict[str, np.ndarray]:
     """What a candidate answered: labels, groups, splits, by_seed ``(S, N)``, deployed ``(N,)``."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, BadZipFile) as error:
-        raise DataError(f"{path} is damaged: {error}") from error
+    return read_arrays(path)
 
 
 def _save_predictions(path: Path, data: TileSet, by_seed: np.ndarray, deployed: np.ndarray) -> None:

@@ -49,7 +49,7 @@ class RayWorkers:
         self._inputs: tuple[str, list[Any]] | None = None
 
     def __enter__(self) -> Self:
-        ray = _ray()
+        ray = import_ray()
         # Nothing leaves this machine but what the cluster itself needs.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if not ray.is_initialized():
@@ -76,7 +76,7 @@ class RayWorkers:
         trace: TracebackType | None,
     ) -> None:
         """Drop what is being made, and end or leave the cluster."""
-        ray = _ray()
+        ray = import_ray()
         for reference in self._pending:
             ray.cancel(reference, force=True)
         if self._ours:
@@ -84,7 +84,7 @@ class RayWorkers:
 
     def run(self, tasks: Iterator[Task], count: int) -> Iterator[Outcome]:
         """The `Executor` protocol."""
-        ray = _ray()
+        ray = import_ray()
         if not count:
             return
         key, inputs = self._put()
@@ -101,7 +101,7 @@ class RayWorkers:
 
     def _put(self) -> tuple[str, list[Any]]:
         """The shared inputs in the object store, once, and what names them."""
-        ray = _ray()
+        ray = import_ray()
         if self._inputs is None:
             self._bench.lay_out(self._place)
             files = sorted(p for p in self._place.rglob("*") if p.is_file() and p.name != TILES)
@@ -114,7 +114,7 @@ class RayWorkers:
         return self._inputs
 
     def _outcome(self, task: Task, reference: Any) -> Outcome:
-        ray = _ray()
+        ray = import_ray()
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
@@ -166,7 +166,7 @@ def _make(key: str, inputs: list[Any], value: dict[str, Any]) -> dict[str, Any]:
 
 def _open(inputs: list[Any]) -> Workbench:
     """The workbench from the object store; but for the tiles by way of files that go again."""
-    small, tiles = _ray().get(inputs)
+    small, tiles = import_ray().get(inputs)
     with tempfile.TemporaryDirectory(prefix="finicky-", ignore_cleanup_errors=True) as folder:
         for name, content in small.items():
             write_bytes(Path(folder) / name, content)
@@ -191,7 +191,7 @@ def _versions() -> dict[str, str]:
     return packages() | {"code": code_sha256()[:12]}
 
 
-def _ray() -> Any:
+def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:

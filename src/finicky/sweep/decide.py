@@ -13,21 +13,14 @@ from typing import Any
 from finicky.errors import DataError, UsageError
 from finicky.files import atomic_path, read_json, write_json
 from finicky.progress import Progress, silent
-from finicky.selection import CandidateMeasure, Choice, Constraints, Weights, choose, pareto_front
+from finicky.selection import CandidateMeasure, Choice, Weights, choose, pareto_front
 from finicky.sweep.folder import LATENCY, RESULTS, RUN, RunFolder
+from finicky.sweep.limits import Limit
 from finicky.sweep.maps import Mapped, add_map, make_map
+from finicky.sweep.settings import DecisionSettings
 from finicky.sweep.table import Row, quality_columns, read_table, write_table
 
 CHOICE = "choice.json"
-
-
-@dataclass(frozen=True)
-class DecisionSettings:
-    """How the best candidate is chosen; see `choose`. Changing it re-uses all other work."""
-
-    decision: str = "weighted"
-    weights: Weights = Weights()
-    constraints: Constraints = Constraints()
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,8 @@ def select_again(
         raise UsageError(f"{run} holds no {RESULTS}: name the folder of a finished run")
     folder = RunFolder(run)
     with folder.owned():
-        return _select_again(folder, decision, progress)
+        limit = Limit.from_json(read_json(run / RUN).get("budget"))
+        return _select_again(folder, limit.decision(decision), progress)
 
 
 def _select_again(folder: RunFolder, decision: DecisionSettings, progress: Progress) -> SweepResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,13 @@ class DepthLook:
 
     def __init__(self, backbone: Backbone, size: int, depth: str) -> None:
         self._backbone, self._size = backbone, size
-        self._possible = tuple(ends(backbone.module, size))
-        self._wanted = wanted_ends(depth, self._possible, backbone.name)
+        self._wanted = () if depth == FULL else wanted_ends(depth, self._possible, backbone.name)
         self._plans: dict[str, FinickyRanking] = {}
+
+    @cached_property
+    def _possible(self) -> tuple[str, ...]:
+        """Where the network can end: told by trial passes, which a full network does without."""
+        return tuple(ends(self._backbone.module, self._size))
 
     @property
     def must_look_first(self) -> bool:
@@ -147,17 +152,26 @@ def wanted_ends(depth: str, possible: Sequence[str], name: str) -> tuple[str, ..
         UsageError: A layer after which the network cannot end.
         UnsupportedModelError: It cannot end early at all.
     """
-    if depth == FULL:
+    layers = tuple(dict.fromkeys(part.strip() for part in depth.split(",") if part.strip()))
+    if layers == (FULL,):
         return ()
+    if not layers:
+        raise UsageError(
+            f"--depth takes full, auto, all or convolutions with commas, got {depth!r}"
+        )
+    if alone := [word for word in (FULL, AUTO, ALL) if word in layers and len(layers) > 1]:
+        raise UsageError(
+            f"--depth takes {alone[0]} alone, got {depth!r}; a network to its last layer is always "
+            "among the candidates"
+        )
     if len(possible) < 2:
         raise UnsupportedModelError(
             f"{name} is no sequence of parts and cannot end early: leave --depth out"
         )
-    if depth == AUTO:
+    if layers == (AUTO,):
         return None
-    if depth == ALL:
+    if layers == (ALL,):
         return tuple(possible[:-1])
-    layers = tuple(dict.fromkeys(part.strip() for part in depth.split(",") if part.strip()))
     for layer in layers:
         if layer not in possible:
             raise UsageError(

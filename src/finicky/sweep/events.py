@@ -12,7 +12,9 @@ class Event:
     """Something happened; ``facts`` are plain values for JSON.
 
     Kinds and their facts:
-        started: ``candidates`` in all, ``finished`` by earlier starts.
+        started: ``out``, the run folder; ``candidates`` in all, ``None`` where that follows from
+            what is seen; ``finished`` ones there by earlier starts; ``most_kept``, the largest keep
+            ratio that the budgets allow, 1 where all do.
         damaged: ``file``, relative to the run folder, that is not as it was written; it is made
             again.
         candidate: ``candidate``, ``status`` (finished, kept from an earlier start, or failed),

@@ -45,6 +45,13 @@ class Execution:
         if self.ray_address is not None and self.executor != "ray":
             raise UsageError("a Ray address needs --executor ray")
 
+    def refuse_missing(self) -> None:
+        """Refuse, before any work, an executor that is not installed."""
+        if self.executor == "ray":
+            from finicky.sweep.cluster import import_ray
+
+            import_ray()
+
 
 @contextmanager
 def start(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from finicky.errors import DataError, StorageError, UsageError
 from finicky.files import (
@@ -19,6 +22,7 @@ from finicky.files import (
     unwritable,
     write_sealed,
 )
+from finicky.images import printable
 from finicky.locks import sole_owner
 from finicky.sweep.journal import Journal
 
@@ -226,6 +230,19 @@ class RunFolder:
             raise UsageError(
                 f"{self.root} holds other files and no run: choose a new or empty --out folder"
             )
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz`` file; a missing or damaged one is a `DataError`."""
+    try:
+        # Opened here, because numpy leaves a file open that turns out to be no archive.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"cannot read {printable(path)}: {reason}. Start the same run again to restore it"
+        ) from error
 
 
 def remove(place: Path) -> None:

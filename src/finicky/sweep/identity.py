@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from finicky import pruning
 from finicky.sweep.training_kinds import FROZEN
 
 
@@ -52,7 +53,7 @@ def candidate_name(keep_ratio: float, train: str = FROZEN) -> str:
 
     ``keep-1`` is the unpruned network.
     """
-    name = f"keep-{keep_ratio:.10f}".rstrip("0").rstrip(".")
+    name = pruning.candidate_name(keep_ratio)
     return name if train == FROZEN else f"{name}-{train}"
 
 

@@ -18,15 +18,26 @@ from finicky.importance import TileOptions
 from finicky.progress import Progress, silent
 from finicky.project import Project
 from finicky.pruning import PruningPlan
-from finicky.ranking import Ranking, check_method, rank, unpruned_plan
+from finicky.pruning.budget import Budget
+from finicky.ranking import Ranking, check_method, rank, remembered, unpruned_plan
 from finicky.spool import Spool
-from finicky.sweep.decide import DecisionSettings, SweepResult, decide, leading
+from finicky.sweep.decide import SweepResult, decide, leading
 from finicky.sweep.depth import DepthLook
 from finicky.sweep.evaluator import Evaluator, NoPlanError
 from finicky.sweep.events import Event, Listener, unheard
 from finicky.sweep.execution import Execution, start
 from finicky.sweep.executors import Outcome
-from finicky.sweep.folder import DEPTH, IMPORTANCE, LATENCY, METRICS, RUN, RunFolder, remove
+from finicky.sweep.folder import (
+    DEPTH,
+    IMPORTANCE,
+    LATENCY,
+    METRICS,
+    RUN,
+    SEARCH,
+    RunFolder,
+    read_arrays,
+    remove,
+)
 from finicky.sweep.identity import Candidate
 from finicky.sweep.inputs import (
     Evidence,
@@ -36,13 +47,15 @@ from finicky.sweep.inputs import (
     load_tiles,
     make_tiles,
 )
+from finicky.sweep.limits import Limit, limit_of
 from finicky.sweep.maps import keep_crops
 from finicky.sweep.search import SearchSettings
 from finicky.sweep.searching import Searcher
-from finicky.sweep.settings import SweepSettings
+from finicky.sweep.settings import DecisionSettings, SweepSettings
 from finicky.sweep.table import failed_row, quality_columns
 from finicky.sweep.timing import time_candidates
 from finicky.sweep.trained import training_tiles
+from finicky.sweep.training_kinds import FROZEN
 from finicky.sweep.workbench import Workbench
 from finicky.timing import environment
 
@@ -55,6 +68,7 @@ def run_sweep(
     *,
     execution: Execution = Execution(),
     search: SearchSettings | None = None,
+    budgets: Sequence[Budget] = (),
     force: bool = False,
     progress: Progress = silent,
     listen: Listener = unheard,
@@ -69,21 +83,25 @@ def run_sweep(
         execution: Where candidates are made; changes no number.
         search: Which keep ratios to look for the best among; ``None``: evaluate all that the
             settings name.
+        budgets: What a network may cost; larger ones are not tried. See `Limit`.
         force: Throw away an earlier run under other conditions.
         progress: Told what is done of what.
         listen: Told of every candidate, and of damaged files; see `Event`.
 
     Raises:
-        UsageError: The folder is taken, or a setting is out of range.
+        UsageError: The folder is taken, a setting is out of range, or no cut keeps the budgets;
+            all but the first before anything is made.
         DataError: The photos do not suffice, no candidate keeps the limits, or another process
             works in the folder.
         StorageError: A file could not be written; what was finished is kept.
     """
+    execution.refuse_missing()
     folder = RunFolder(Path(out))
+    sweep = _Sweep(project, folder, settings, execution, progress, listen)
+    limit = sweep.limit(budgets)
     with folder.owned():
         try:
-            sweep = _Sweep(project, folder, settings, execution, progress, listen)
-            return sweep.run(decision, search, force=force)
+            return sweep.run(limit.decision(decision), limit.search(search), limit, force=force)
         except BaseException as error:
             folder.note_end(error)
             raise
@@ -113,13 +131,23 @@ class _Sweep:
         self._backbone.check_size(settings.tile)
         check_method(settings.method, self._backbone)
         self._depth = DepthLook(self._backbone, settings.tile, settings.depth)
-        self._evidence = gather_evidence(project, settings, progress=progress)
+
+    def limit(self, budgets: Sequence[Budget]) -> Limit:
+        """What budgets leave; ratios above it are tried no more."""
+        limit = limit_of(self._backbone, self._settings, budgets, progress=self._progress)
+        self._settings = limit.settings(self._settings)
+        return limit
 
     def run(
-        self, decision: DecisionSettings, search: SearchSettings | None, *, force: bool
+        self,
+        decision: DecisionSettings,
+        search: SearchSettings | None,
+        limit: Limit,
+        *,
+        force: bool,
     ) -> SweepResult:
         folder, settings = self._folder, self._settings
-        self._open(force)
+        self._open(search, limit, force)
         with Spool() as spool:
             data = self._tiles(spool)
             outcomes = self._evaluate(data, decision, search)
@@ -140,18 +168,31 @@ class _Sweep:
         failed = [failed_row(o.candidate, o.reason) for o in outcomes if o.metrics is None]
         if settings.maps:
             self._crops()
+        if search is None:  # the table is not a search's any more
+            remove(folder.root / SEARCH)
         return decide(folder, rows, decision, failed=failed, progress=self._progress)
 
-    def _open(self, force: bool) -> None:
+    @cached_property
+    def _evidence(self) -> Evidence:
+        return gather_evidence(self._project, self._settings, progress=self._progress)
+
+    def _open(self, search: SearchSettings | None, limit: Limit, force: bool) -> None:
         conditions = fingerprint(
             self._project, self._evidence, self._settings, self._backbone.provenance.sha256
         )
         self._folder.open(conditions, force=force)
-        _write_run(self._folder, self._project, self._evidence, self._backbone, conditions)
+        _write_run(self._folder, self._project, self._evidence, self._backbone, conditions, limit)
         self._folder.journal.append("started")
-        names = [Candidate(*each).name for each in self._settings.candidates()]
-        there = sum((self._folder.candidate(name) / METRICS).is_file() for name in names)
-        self._listen(Event("started", {"candidates": len(names), "finished": there}))
+        there = len(list(self._folder.root.glob(f"candidates/*/{METRICS}")))
+        facts = {"out": str(self._folder.root), "finished": there, "most_kept": limit.keep_ratio}
+        self._listen(Event("started", {**facts, "candidates": self._count(search)}))
+
+    def _count(self, search: SearchSettings | None) -> int | None:
+        """How many candidates there will be, if that is known before anything was looked at."""
+        if search is not None or self._depth.must_look_first:
+            return None
+        _, *cut = self._settings.candidates()
+        return 1 + len(cut) * (1 + len(self._depth.ends(None)))
 
     def _tiles(self, spool: Spool) -> TileSet:
         folder, progress = self._folder, self._progress
@@ -169,6 +210,7 @@ class _Sweep:
     ) -> list[Outcome]:
         """Every candidate, or those that a search asks for; each at every depth asked for."""
         candidates = [Candidate(*each) for each in self._settings.candidates()]
+        ends = self._ends(data)
         bench = Workbench(
             self._backbone,
             data,
@@ -183,6 +225,7 @@ class _Sweep:
                 self._settings,
                 progress=self._progress,
             ),
+            train_time_s=self._time_each_s(search, len(ends)),
         )
         with (
             self._folder.scratch() as place,
@@ -198,19 +241,23 @@ class _Sweep:
             if search is not None:
                 searcher = Searcher(search, bench, evaluator, self._plan, self._folder, decision)
                 found = searcher.run(progress=self._progress)
-                earlier = self._ends(data, [one.candidate for one in found])
+                earlier = _ended([one.candidate for one in found], ends)
                 return found + (evaluator.evaluate(earlier) if earlier else [])
-            return evaluator.evaluate([*candidates, *self._ends(data, candidates)])
+            return evaluator.evaluate([*candidates, *_ended(candidates, ends)])
 
-    def _ends(self, data: TileSet, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The same candidates, ended at earlier layers."""
+    def _ends(self, data: TileSet) -> tuple[str, ...]:
+        """Earlier layers at which candidates end too."""
         seen = self._look_deep(data) if self._depth.must_look_first else None
-        return [
-            replace(one, depth=layer)
-            for layer in self._depth.ends(seen)
-            for one in candidates
-            if not one.unpruned
-        ]
+        return self._depth.ends(seen)
+
+    def _time_each_s(self, search: SearchSettings | None, ends: int) -> float | None:
+        """What each trained candidate may take of the time for all of them."""
+        cut = self._settings.candidates()[1:]
+        ratios = {ratio for ratio, _ in cut}
+        count = len(ratios) if search is None else search.usually_evaluated
+        trained = sum(kind != FROZEN for kind in self._settings.train) * count * (1 + ends)
+        limit = self._settings.train_time_s
+        return None if limit is None or not trained else limit / trained
 
     def _plan(self, candidate: Candidate) -> PruningPlan:
         if candidate.unpruned:
@@ -238,7 +285,11 @@ class _Sweep:
 
     @cached_property
     def _ranking(self) -> Ranking:
-        settings = self._settings
+        settings, folder = self._settings, self._folder
+        # What was seen of the photos is not kept; only the look at depth asks for it.
+        if folder.changed("importance") == [] and folder.changed("depth") == []:
+            scores = read_arrays(folder.root / IMPORTANCE)
+            return remembered(self._backbone, scores, settings.criterion, settings.round_to)
         ranking = rank(
             self._backbone,
             self._evidence.scoring,
@@ -276,12 +327,18 @@ class _Sweep:
         return True
 
 
+def _ended(candidates: Sequence[Candidate], ends: Sequence[str]) -> list[Candidate]:
+    """The same candidates, ended at earlier layers."""
+    return [replace(c, depth=layer) for layer in ends for c in candidates if not c.unpruned]
+
+
 def _write_run(
     folder: RunFolder,
     project: Project,
     evidence: Evidence,
     backbone: Backbone,
     conditions: dict[str, Any],
+    limit: Limit,
 ) -> None:
     groups: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for pair in evidence.usable:
@@ -294,6 +351,7 @@ def _write_run(
         "conditions": conditions,
         "project": project.root.name,
         "photos": groups,
+        "budget": limit.to_json(),
         "rejected": [[str(r.path), r.reason] for r in evidence.rejected],
         "provenance": backbone.provenance.to_json(),
         "environment": environment(),

@@ -46,6 +46,11 @@ class SearchSettings:
     most_glances: int = 36
     tolerance: float = 0.01
 
+    @property
+    def usually_evaluated(self) -> int:
+        """How many ratios below 1 are evaluated in full, if no gap looks better at the end."""
+        return min(self.evaluated + self.rounds, len(self.grid))
+
 
 @dataclass(frozen=True)
 class Look:

@@ -18,12 +18,12 @@ from finicky.pruning import Cutter, PruningPlan, count
 from finicky.ranking import TRACE_SIZE
 from finicky.selection import CandidateMeasure, choose
 from finicky.spool import Spool
-from finicky.sweep.decide import DecisionSettings
 from finicky.sweep.evaluator import Evaluator, NoPlanError, Plans
 from finicky.sweep.executors import Outcome, reason_of
 from finicky.sweep.folder import SEARCH, RunFolder
 from finicky.sweep.identity import Candidate
 from finicky.sweep.search import Look, Search, SearchSettings, Step
+from finicky.sweep.settings import DecisionSettings
 from finicky.sweep.workbench import THREADS, Workbench, threads
 from finicky.training import extract, repair_by, train_head
 

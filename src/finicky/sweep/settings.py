@@ -9,6 +9,7 @@ from finicky.errors import UsageError, nearest_names
 from finicky.importance import DEFAULT_CRITERION, criterion
 from finicky.pruning import METHODS, check_keep_ratio
 from finicky.pruning import parse_ratios as parse_ratios
+from finicky.selection import Constraints, Weights
 from finicky.sweep.training_kinds import FROZEN, check_kinds
 from finicky.training import FEATURE_KINDS
 
@@ -47,8 +48,8 @@ class SweepSettings:
             leaves latency out.
         train: What is done after the cut, each a candidate of its own: ``frozen``, ``finetune``,
             ``scratch`` (the same shape with fresh weights).
-        train_time_s: For all trained candidates together, divided evenly; ``None``: each until
-            nothing is gained.
+        train_time_s: For all trained candidates together, divided evenly among those that a sweep
+            makes, or a search usually asks for at most; ``None``: each until nothing is gained.
         depth: Where networks end: ``full``, at the last layer; ``auto``, also where they tell the
             target best on training tiles, if that is earlier; ``all``, everywhere; or names of
             convolutions, with commas.
@@ -108,6 +109,12 @@ class SweepSettings:
             raise UsageError(f"tile must be at least 16 px, got {self.tile}")
         if not 0 < self.min_coverage <= 1:
             raise UsageError(f"min coverage must be in (0, 1], got {self.min_coverage:g}")
+        looks = "joint" in criterion(self.criterion).needs
+        if self.depth.strip(" ,") == "auto" and self.method == "finicky" and not looks:
+            raise UsageError(
+                f"--depth auto needs the evidence of --criterion coverage, got {self.criterion}: "
+                "name convolutions, or --depth all"
+            )
         if self.method == "original" and self.depth != "full":
             raise UsageError("the method original knows one depth only: leave --depth out")
         if self.head_seeds < 1:
@@ -123,14 +130,6 @@ class SweepSettings:
     def ratios(self) -> tuple[float, ...]:
         """The unpruned network first, then the keep ratios, largest first, each once."""
         return tuple(sorted({1.0, *self.keep_ratios}, reverse=True))
-
-    @property
-    def time_each_s(self) -> float | None:
-        """What each trained candidate may take."""
-        trained = sum(kind != FROZEN for _, kind in self.candidates())
-        if self.train_time_s is None or not trained:
-            return None
-        return self.train_time_s / trained
 
     def candidates(self) -> tuple[tuple[float, str], ...]:
         """Keep ratio and kind of training of every candidate, the unpruned network first.
@@ -151,3 +150,12 @@ class SweepSettings:
             k: tuple(v) if isinstance(v, list) else v for k, v in value.items()
         }
         return cls(**fields)
+
+
+@dataclass(frozen=True)
+class DecisionSettings:
+    """How the best candidate is chosen; see `choose`. Changing it re-uses all other work."""
+
+    decision: str = "weighted"
+    weights: Weights = Weights()
+    constraints: Constraints = Constraints()

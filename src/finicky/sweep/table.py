@@ -17,7 +17,7 @@ from finicky.sweep.identity import Candidate
 from finicky.sweep.training_kinds import FROZEN
 
 FAILED = "failed"  # why there is nothing but this in a row
-TEXT_COLUMNS = ("candidate", "method", "repair", "train")
+TEXT_COLUMNS = ("candidate", "method", "repair", "train", "depth")
 COLUMNS = (
     *TEXT_COLUMNS,
     *("keep_ratio", "channels", "params", "macs", "size_bytes"),
@@ -34,12 +34,12 @@ Row = dict[str, Any]
 def quality_columns(metrics: Mapping[str, Any]) -> Row:
     """A candidate's ``metrics.json`` as columns, and whether export would take its file."""
     row: Row = {
-        key: metrics[key] if key != "train" else metrics.get(key, FROZEN)
-        for key in (
-            *TEXT_COLUMNS,
-            *("keep_ratio", "channels", "params", "macs", "size_bytes"),
-        )
+        key: metrics[key]
+        for key in ("candidate", "method", "repair", "keep_ratio", "channels", "params", "macs")
     }
+    row["size_bytes"] = metrics["size_bytes"]
+    row["train"] = metrics.get("train", FROZEN)
+    row["depth"] = metrics.get("tried", {}).get("depth", "")
     parity = metrics.get("parity", {})
     row["exact"] = parity.get("same_class", True) and parity.get("difference", 0) <= TOLERANCE
     for metric in METRICS:
@@ -53,7 +53,7 @@ def quality_columns(metrics: Mapping[str, Any]) -> Row:
 
 def failed_row(candidate: Candidate, reason: str) -> Row:
     """The row of a candidate that could not be made."""
-    row = {"candidate": candidate.name, "train": candidate.train}
+    row = {"candidate": candidate.name, "train": candidate.train, "depth": candidate.depth}
     return {**row, "keep_ratio": candidate.keep_ratio, FAILED: reason}
 
 

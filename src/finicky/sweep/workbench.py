@@ -37,7 +37,8 @@ TILES = "tiles.npy"
 class Workbench:
     """Backbone, tiles and settings; what not every run needs is made when a candidate asks.
 
-    ``cut_training`` cuts the tiles that candidates are trained on after the cut.
+    ``cut_training`` cuts the tiles that candidates are trained on after the cut; each may take
+    ``train_time_s``.
     """
 
     backbone: Backbone
@@ -46,6 +47,7 @@ class Workbench:
     target: MaskClass
     progress: Progress = field(default=silent, repr=False)
     cut_training: Callable[[], TrainingTiles] | None = field(default=None, repr=False)
+    train_time_s: float | None = None
     _shorter: dict[str, Backbone] = field(default_factory=dict, repr=False)
 
     def make(
@@ -65,6 +67,7 @@ class Workbench:
                 self.target,
                 reconstructor=self.reconstructor if repair else None,
                 tiles=self.training if candidate.train != FROZEN else None,
+                train_time_s=self.train_time_s,
                 progress=progress,
             )
 
@@ -84,7 +87,11 @@ class Workbench:
             _write(place / f"{name}.npy", getattr(self.data, name))
         if any(kind != FROZEN for kind in self.settings.train):
             _write_training(self.training, place)
-        value = {"settings": self.settings.to_json(), "target": asdict(self.target)}
+        value = {
+            "settings": self.settings.to_json(),
+            "target": asdict(self.target),
+            "train_time_s": self.train_time_s,
+        }
         write_json(place / "bench.json", value)
 
     @classmethod
@@ -102,7 +109,8 @@ class Workbench:
         value = read_json(place / "bench.json")
         settings = SweepSettings.from_json(value["settings"])
         target = MaskClass(**value["target"])
-        bench = cls(backbone, TileSet(tiles, *rest), settings, target)
+        data, time_s = TileSet(tiles, *rest), value["train_time_s"]
+        bench = cls(backbone, data, settings, target, train_time_s=time_s)
         if (place / "train-tiles.npy").is_file():
             training = _read_training(place)
             bench.cut_training = lambda: training
