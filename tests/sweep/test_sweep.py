@@ -186,12 +186,13 @@ def test_killed_run_goes_on_and_ends_with_the_same_numbers(
 import os, signal
 from pathlib import Path
 from finicky.project import Project
-from finicky.sweep import SweepSettings, run_sweep
+from finicky.sweep import Execution, SweepSettings, run_sweep
 def kill(stage, done, total):
     if "candidate 2" in stage and done == total:
         os.kill(os.getpid(), signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
 project = Project.open(Path({str(project.root)!r}))
-run_sweep(project, Path({str(out)!r}), {SETTINGS!r}, progress=kill)
+here = Execution(workers=1)  # others do not tell of every batch
+run_sweep(project, Path({str(out)!r}), {SETTINGS!r}, execution=here, progress=kill)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode != 0
     assert (out / "candidates" / "keep-1" / "metrics.json").is_file()
