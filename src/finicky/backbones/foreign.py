@@ -18,6 +18,7 @@ from finicky.backbones.backbone import (
     freeze,
 )
 from finicky.backbones.blueprint import Blueprint, Built
+from finicky.backbones.picks import picks_as_layers
 from finicky.backbones.split import split_network
 from finicky.backbones.wiring import INPUT, Ref, Stored, Wiring, assemble
 from finicky.errors import DataError, UnsupportedModelError
@@ -50,7 +51,7 @@ def as_backbone(
         preprocessing: What the user or the file says of the input.
         what: The kind of file in words.
     """
-    features, head = split_network(module, torch.zeros(1, 3, size, size))
+    features, head = _split(module, size)
     assumed = ""
     if preprocessing is None:
         preprocessing, assumed = _expected(wiring, byte_input, module)
@@ -81,8 +82,16 @@ def rebuild(blueprint: Blueprint) -> Built:
     if not 1 <= size <= 4096:
         raise DataError(f"the blueprint of the network is damaged: size {size}")
     module = assemble(Wiring.from_bytes(blueprint.blob))
-    features, head = split_network(module, torch.zeros(1, 3, size, size))
+    features, head = _split(module, size)
     return freeze(features), None if head is None else freeze(head)
+
+
+def _split(module: fx.GraphModule, size: int) -> Built:
+    """Features and head, in which what takes channels by number can be cut."""
+    example = torch.zeros(1, 3, size, size)
+    # A network that is built again has its tables of channels later, with its weights.
+    picks_as_layers(module, example, stored=False)
+    return split_network(module, example)
 
 
 def _expected(wiring: Wiring, byte_input: bool, module: nn.Module) -> tuple[Preprocessing, str]:

@@ -8,6 +8,14 @@ from typing import Any
 from finicky.backbones.onnx_file import read_onnx
 from finicky.errors import DataError
 
+# Types of inputs; others than floats and bytes are refused later, by name.
+_KINDS = {
+    f"tensor({theirs})": ours
+    for theirs, ours in (
+        *((n, n) for n in ("uint8", "int8", "int32", "int64", "float16", "bool")),
+        ("double", "float64"),
+    )
+}
 _SIDE = 64  # of the trial photo, where the file leaves it open
 
 
@@ -41,12 +49,8 @@ def _run_once(path: Path, content: bytes) -> None:
         session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
         feeds = {}
         for value in session.get_inputs():
-            shape = [n if isinstance(n, int) and n > 0 else _SIDE for n in value.shape or ()]
-            if shape and not isinstance(value.shape[0], int):
-                shape[0] = 1
-            if len(shape) == 4:
-                shape = [3 if i == _channel(value.shape) else n for i, n in enumerate(shape)]
-            kind = np.uint8 if value.type == "tensor(uint8)" else np.float32
+            shape = _trial(value.shape or [])
+            kind = _KINDS.get(value.type, "float32")
             if np.prod([float(n) for n in shape]) > 1e8:
                 raise DataError(f"{path}: its input {value.name} has shape {shape}: too large")
             feeds[value.name] = np.zeros(shape, kind)
@@ -58,5 +62,13 @@ def _run_once(path: Path, content: bytes) -> None:
         raise DataError(f"{path}: ONNX Runtime cannot run it: {reason}") from error
 
 
-def _channel(shape: list[Any]) -> int:
-    return 3 if shape[3] == 3 and shape[1] != 3 else 1
+def _trial(shape: list[Any]) -> list[int]:
+    """Sizes for one photo where the file leaves them open, by a name or with −1."""
+    known = [n if isinstance(n, int) and n > 0 else 0 for n in shape]
+    filled = [n or _SIDE for n in known]
+    if filled and not known[0]:
+        filled[0] = 1
+    channel = 3 if len(shape) == 4 and shape[3] == 3 and shape[1] != 3 else 1
+    if len(shape) == 4 and not known[channel]:
+        filled[channel] = 3
+    return filled

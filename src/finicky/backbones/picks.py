@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from finicky.backbones.vocabulary import Reshape
+
 # What only moves numbers about, by the names of functions, methods and operators.
 _MOVES = frozenset(
     """
@@ -49,14 +51,19 @@ def first_of(order: Tensor) -> int | None:
     return first if order.tolist() == list(range(first, first + count)) else None
 
 
-def picks_as_layers(traced: fx.GraphModule, example: Tensor) -> None:
+def picks_as_layers(traced: fx.GraphModule, example: Tensor, *, stored: bool = True) -> None:
     """Whatever takes channels of a map by number becomes a `ChannelPick`, in place.
 
     Found by what the steps do with numbered elements, not by how they are written: ``x[:, :8]``,
     ``chunk``, or ``view``, ``transpose``, ``view``. What takes all channels in their order is left
     out: it would only hide how channels hang together.
+
+    Args:
+        traced: The network.
+        example: A photo that it takes.
+        stored: Whether tensors that it carries, such as tables of channels, are known by now.
     """
-    watcher = _Watcher(traced)
+    watcher = _Watcher(traced, stored=stored)
     with torch.inference_mode():
         watcher.run(example)
     number = 0
@@ -64,12 +71,13 @@ def picks_as_layers(traced: fx.GraphModule, example: Tensor) -> None:
         if len(order) == watcher.channels[source] and order == list(range(len(order))):
             node.replace_all_uses_with(source)
             continue
+        while hasattr(traced, f"channel_pick_{number}"):
+            number += 1
         name = f"channel_pick_{number}"
         traced.add_submodule(name, ChannelPick(torch.tensor(order)))
         with traced.graph.inserting_after(node):
             layer = traced.graph.call_module(name, (source,))
         node.replace_all_uses_with(layer)
-        number += 1
     traced.graph.eliminate_dead_code()
     traced.recompile()
 
@@ -82,8 +90,9 @@ class _Watcher(fx.Interpreter):
         channels: How many channels a map has.
     """
 
-    def __init__(self, traced: fx.GraphModule) -> None:
+    def __init__(self, traced: fx.GraphModule, *, stored: bool) -> None:
         super().__init__(traced)
+        self._stored = stored
         self.picks: dict[fx.Node, tuple[fx.Node, list[int]]] = {}
         self.channels: dict[fx.Node, int] = {}
         self._ids: dict[fx.Node, tuple[fx.Node, Any]] = {}
@@ -98,7 +107,13 @@ class _Watcher(fx.Interpreter):
 
     def _follow(self, node: fx.Node) -> bool:
         """Whether a node moves elements of one map about."""
-        if node.op not in ("call_function", "call_method") or _name(node) not in _MOVES:
+        if node.op == "call_module":
+            layer = self.fetch_attr(str(node.target))
+            if not isinstance(layer, Reshape):
+                return False
+        elif node.op not in ("call_function", "call_method") or _name(node) not in _MOVES:
+            return False
+        if not self._stored and any(n.op == "get_attr" for n in node.all_input_nodes):
             return False
         sources = [n for n in node.all_input_nodes if n in self._ids or n in self._maps]
         if len(sources) != 1:
@@ -115,7 +130,9 @@ class _Watcher(fx.Interpreter):
 
         moved_args = [swap(g, o) for g, o in zip(args, node.args, strict=True)]
         moved_keywords = {k: swap(g, node.kwargs[k]) for k, g in keywords.items()}
-        if node.op == "call_method":
+        if node.op == "call_module":
+            moved = self.fetch_attr(str(node.target))(*moved_args)
+        elif node.op == "call_method":
             first, *rest = moved_args
             moved = getattr(first, str(node.target))(*rest, **moved_keywords)
         else:

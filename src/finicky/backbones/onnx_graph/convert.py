@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from finicky.backbones.onnx_graph.fold import FOLDABLE, fold
+from finicky.backbones.onnx_graph.layout import ELEMENTWISE, turned
 from finicky.backbones.wiring import INPUT, Draft, Ref, Stored, Wiring
 from finicky.errors import UnsupportedModelError
 
@@ -69,6 +70,7 @@ def convert(model: ModelProto) -> Converted:
     if channels_last:
         first = draft.function("aten.permute.default", first, [0, 2, 3, 1])
     reading = Reading(draft, opset, _uses(graph))
+    reading.open_sides = size not in [d.dim_value for d in source.type.tensor_type.shape.dim]
     reading.values[source.name] = first
     reading.load(graph)
     output = _answer(graph, reading)
@@ -106,6 +108,7 @@ class Reading:
         self.draft = draft
         self.opset = opset
         self.uses = uses
+        self.open_sides = False  # whether the file takes photos of any size
         self.values: dict[str, Value] = {"": None}
         self.names: dict[int, str] = {}
 
@@ -139,7 +142,11 @@ class Reading:
             raise UnsupportedModelError(
                 f"operator {node.op_type} ({node.name or node.output[0]}) is not known to Finicky"
             )
-        self._set(node, OPERATORS[node.op_type](Call(self, node, inputs)))
+        before = turned(self.draft, inputs) if node.op_type in ELEMENTWISE else None
+        found = OPERATORS[node.op_type](Call(self, node, before[0] if before else inputs))
+        if before:
+            found = self.draft.function("aten.permute.default", found, before[1])
+        self._set(node, found)
 
     def _branch(self, node: NodeProto, condition: Value) -> None:
         """An ``If`` whose side is known beforehand is that side."""
@@ -268,7 +275,7 @@ def _photo_input(graph: GraphProto) -> tuple[Any, list[int], bool, int]:
             f"it has {len(inputs)} inputs; a network that takes one batch of photos is expected"
         )
     kind = inputs[0].type.tensor_type
-    dims = [d.dim_value if d.HasField("dim_value") else 0 for d in kind.shape.dim]
+    dims = [max(d.dim_value, 0) for d in kind.shape.dim]  # 0: open; Paddle writes -1
     if kind.elem_type not in (TensorProto.FLOAT, TensorProto.UINT8):
         name = TensorProto.DataType.Name(kind.elem_type)
         raise UnsupportedModelError(f"its input is of type {name}; float or uint8 is expected")
@@ -309,7 +316,10 @@ def _answer(graph: GraphProto, reading: Reading) -> str:
     from onnx import TensorProto
 
     floats = (TensorProto.FLOAT, TensorProto.UNDEFINED)
+    maps = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "ZipMap"}
     for value in graph.output:
+        if value.name in maps:  # Core ML's dictionary: what it is made of
+            return maps[value.name]
         if value.type.tensor_type.elem_type in floats and value.name not in reading.values:
             return value.name
     raise UnsupportedModelError("it has no output of floats")

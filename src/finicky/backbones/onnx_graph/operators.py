@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from finicky.backbones.onnx_graph.activations import ACTIVATIONS
 from finicky.backbones.onnx_graph.convert import Call
 from finicky.backbones.onnx_graph.shapes import SHAPES
 from finicky.backbones.wiring import Ref
@@ -20,11 +21,27 @@ def _sides(call: Call, kernel: list[int]) -> tuple[list[int], bool]:
     auto = call.get("auto_pad", "NOTSET")
     if auto == "SAME_UPPER":
         return [0, 0, 0, 0], True
+    if auto == "SAME_LOWER" and len(kernel) == 2:
+        return _same_lower(call, kernel), False
     if auto not in ("NOTSET", "VALID"):
         raise call.refusal(f"pads by {auto}")
     if len(kernel) != 2:
         raise call.refusal(f"works along {len(kernel)} axes; photos have 2")
     return call.get("pads", [0, 0, 0, 0]), False
+
+
+def _same_lower(call: Call, kernel: list[int]) -> list[int]:
+    """Padding whose odd pixel comes first, for photos of the side that the file is made for."""
+    strides = call.get("strides", [1, 1])
+    if call.reading.open_sides and set(strides) != {1}:
+        raise call.refusal("pads by SAME_LOWER, with strides, photos of any size")
+    if set(call.get("dilations", [1, 1])) != {1}:
+        raise call.refusal("pads by SAME_LOWER with dilation")
+    totals = [
+        max((-(-n // s) - 1) * s + k - n, 0)
+        for n, s, k in zip(call.shape()[2:], strides, kernel, strict=True)
+    ]
+    return [*(t - t // 2 for t in totals), *(t // 2 for t in totals)]
 
 
 def _conv(call: Call) -> Ref:
@@ -243,59 +260,11 @@ def _many(name: str) -> Operator:
     return convert
 
 
-def _clip(call: Call) -> Ref:
-    low = call.get("min") if call.input(1) is None else float(call.array(1).reshape(-1)[0])
-    high = call.get("max") if call.input(2) is None else float(call.array(2).reshape(-1)[0])
-    if (low, high) == (0.0, 6.0):
-        return call.draft.layer(call.name(9), "ReLU6", call.ref())
-    return call.draft.function("aten.clamp.default", call.ref(), low, high)
-
-
-def _unary(name: str, *defaults: tuple[str, Any]) -> Operator:
-    def convert(call: Call) -> Ref:
-        values = [call.get(key, default) for key, default in defaults]
-        return call.draft.function(f"aten.{name}.default", call.ref(), *values)
-
-    return convert
-
-
-def _hard_sigmoid(call: Call) -> Ref:
-    scaled = call.draft.function("aten.mul.Tensor", call.ref(), call.get("alpha", 0.2))
-    moved = call.draft.function("aten.add.Tensor", scaled, call.get("beta", 0.5))
-    return call.draft.function("aten.clamp.default", moved, 0.0, 1.0)
-
-
-def _prelu(call: Call) -> Ref:
-    slope = call.tensor(1)
-    assert slope is not None
-    shape = call.shape()
-    if slope.numel() not in (1, shape[1]) or slope.numel() != max(slope.shape, default=1):
-        raise call.refusal("has a slope for more than channels")
-    tensors = {"weight": slope.reshape(-1)}
-    return call.draft.layer(
-        call.name(), "PReLU", call.ref(), tensors=tensors, num_parameters=slope.numel()
-    )
-
-
-def _softmax(call: Call) -> Ref:
-    kind = "log_softmax" if call.kind == "LogSoftmax" else "softmax"
-    shape = call.shape()
-    axis = call.get("axis", 1 if call.opset < 13 else -1)
-    if call.opset < 13 and any(n != 1 for n in shape[axis % len(shape) + 1 :]):
-        raise call.refusal("runs over several axes at once")
-    return call.draft.function(f"aten.{kind}.int", call.ref(), axis)
-
-
 def _pow(call: Call) -> Ref:
     exponent = call.operand(1)
     if isinstance(exponent, float):
         return call.draft.function("aten.pow.Tensor_Scalar", call.ref(), exponent)
     return call.draft.function("aten.pow.Tensor_Tensor", call.ref(), exponent)
-
-
-def _gelu(call: Call) -> Ref:
-    how = call.get("approximate", "none")
-    return call.draft.function("aten.gelu.default", call.ref(), approximate=how)
 
 
 def _instance_norm(call: Call) -> Ref:
@@ -327,54 +296,31 @@ def _same(call: Call) -> Any:
     return call.input(0)
 
 
-def _relu(call: Call) -> Ref:
-    return call.draft.layer(call.name(9), "ReLU", call.ref())
-
-
-OPERATORS: dict[str, Operator] = SHAPES | {
-    "Abs": _unary("abs"),
-    "Add": _arithmetic,
-    "AveragePool": _pool,
-    "BatchNormalization": _batch_norm,
-    "Celu": _unary("celu", ("alpha", 1.0)),
-    "Clip": _clip,
-    "Conv": _conv,
-    "ConvTranspose": _conv_transpose,
-    "Div": _arithmetic,
-    "Dropout": _same,
-    "Elu": _unary("elu", ("alpha", 1.0)),
-    "Erf": _unary("erf"),
-    "Exp": _unary("exp"),
-    "Gelu": _gelu,
-    "Gemm": _gemm,
-    "GlobalAveragePool": _global_pool,
-    "GlobalMaxPool": _global_pool,
-    "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _unary("hardswish"),
-    "Identity": _same,
-    "InstanceNormalization": _instance_norm,
-    "LRN": _lrn,
-    "LayerNormalization": _layer_norm,
-    "LeakyRelu": _unary("leaky_relu", ("alpha", 0.01)),
-    "Log": _unary("log"),
-    "LogSoftmax": _softmax,
-    "MatMul": _matmul,
-    "Max": _many("maximum.default"),
-    "MaxPool": _pool,
-    "Min": _many("minimum.default"),
-    "Mish": _unary("mish"),
-    "Mul": _arithmetic,
-    "Neg": _unary("neg"),
-    "PRelu": _prelu,
-    "Pow": _pow,
-    "Reciprocal": _unary("reciprocal"),
-    "Relu": _relu,
-    "Selu": _unary("selu"),
-    "Sigmoid": _unary("sigmoid"),
-    "Softmax": _softmax,
-    "Softplus": _unary("softplus"),
-    "Sqrt": _unary("sqrt"),
-    "Sub": _arithmetic,
-    "Sum": _many("add.Tensor"),
-    "Tanh": _unary("tanh"),
-}
+OPERATORS: dict[str, Operator] = (
+    SHAPES
+    | ACTIVATIONS
+    | {
+        "Add": _arithmetic,
+        "AveragePool": _pool,
+        "BatchNormalization": _batch_norm,
+        "Conv": _conv,
+        "ConvTranspose": _conv_transpose,
+        "Div": _arithmetic,
+        "Dropout": _same,
+        "Gemm": _gemm,
+        "GlobalAveragePool": _global_pool,
+        "GlobalMaxPool": _global_pool,
+        "Identity": _same,
+        "InstanceNormalization": _instance_norm,
+        "LRN": _lrn,
+        "LayerNormalization": _layer_norm,
+        "MatMul": _matmul,
+        "Max": _many("maximum.default"),
+        "MaxPool": _pool,
+        "Min": _many("minimum.default"),
+        "Mul": _arithmetic,
+        "Pow": _pow,
+        "Sub": _arithmetic,
+        "Sum": _many("add.Tensor"),
+    }
+)
