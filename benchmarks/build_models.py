@@ -148,7 +148,8 @@ def finish(material: Material, out: Path) -> None:
     clean = material.crops("validation", only="metu/background")
     photos = material.crops("validation", LIMIT_PHOTOS)
     tiles, _ = material.tiles("validation", stride=TILE, per_photo=3)
-    limits = choose_limits(out / "model.onnx", clean, photos, tiles)
+    flattened = read_json(out / "model.json")["map"]["flattened"]
+    limits = choose_limits(out / "model.onnx", clean, photos, tiles, flattened=flattened)
     with atomic_path(out / FINAL) as temporary:
         shutil.copyfile(out / "model.onnx", temporary)
         write_metadata(temporary, read_metadata(temporary) | {"thresholds": limits})

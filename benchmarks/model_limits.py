@@ -21,6 +21,7 @@ from scipy import ndimage
 from finicky.data.crops import Crop
 from finicky.evaluation.pixels import STEPS, pixel_curve, sum_curves
 from finicky.mapping import padded
+from finicky.training import flatten_probability
 from finicky.training.tuning import MarkedTiles
 
 FALSE_ALARMS, TILE_ALARMS = 0.05, 0.1
@@ -30,7 +31,12 @@ AREAS_PX = (0, 120, 250, 400)
 
 
 def choose_limits(
-    path: Path, clean: list[Crop], photos: list[Crop], tiles: MarkedTiles
+    path: Path,
+    clean: list[Crop],
+    photos: list[Crop],
+    tiles: MarkedTiles,
+    *,
+    flattened: float = 1.0,
 ) -> dict[str, float]:
     """``tile``, ``map_high``, ``map_low`` and ``min_area_px`` for an exported file.
 
@@ -39,12 +45,16 @@ def choose_limits(
         clean: Photos that should stay unmarked.
         photos: Photos with masks to be followed.
         tiles: To be told apart.
+        flattened: By how much the map's logits were made smaller for export.
     """
     model = Model(path)
     clean, photos = ([padded(c, model.size) for c in some] for some in (clean, photos))
     limits = {"tile": tile_limit(model, clean, tiles)}
     return limits | map_limits(
-        [model.map(c.photo) for c in clean], [model.map(c.photo) for c in photos], photos
+        [model.map(c.photo) for c in clean],
+        [model.map(c.photo) for c in photos],
+        photos,
+        flattened,
     )
 
 
@@ -63,13 +73,14 @@ def tile_limit(model: Model, clean: list[Crop], tiles: MarkedTiles) -> float:
 
 
 def map_limits(
-    clean: list[np.ndarray], maps: list[np.ndarray], photos: list[Crop]
+    clean: list[np.ndarray], maps: list[np.ndarray], photos: list[Crop], flattened: float
 ) -> dict[str, float]:
     """The best pixel F1 that keeps to `FALSE_ALARMS`; else the fewest false alarms."""
     found = []
-    for low in LOWS:
+    lows, highs = ([flatten_probability(v, flattened) for v in some] for some in (LOWS, HIGHS))
+    for low in lows:
         empty, others = ([Regions(m, low) for m in some] for some in (clean, maps))
-        for high, area in itertools.product([h for h in HIGHS if h >= low], AREAS_PX):
+        for high, area in itertools.product([h for h in highs if h >= low], AREAS_PX):
             alarms = float(np.mean([each.marked(high, area).any() for each in empty]))
             curves = [
                 pixel_curve(each.marked(high, area).astype(float), crop.mask)

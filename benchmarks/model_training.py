@@ -15,7 +15,7 @@ from finicky.data.crops import Crop
 from finicky.data.marked import cut_marked
 from finicky.data.pairs import Pair, load_pair
 from finicky.evaluation import METRICS, bootstrap_metrics, score_predictions
-from finicky.export import Classifier, export_onnx
+from finicky.export import Classifier, export_map
 from finicky.files import read_json, write_json
 from finicky.importance import TileOptions
 from finicky.mapping import OVERLAP, TrainedMap, train_map
@@ -200,8 +200,10 @@ def export_network(
     )
     target = material.evidence.targets[0]
     held_out, _ = material.tiles("validation", stride=material.tile, per_photo=2)
-    parity = export_onnx(
-        Classifier(backbone, FEATURES, head, mapped.head),
+    exported = export_map(
+        lambda pixels: Classifier(backbone, FEATURES, head, pixels),
+        mapped.head,
+        (mapped.thresholds.high, mapped.thresholds.low),
         out / "model.onnx",
         size=material.tile,
         class_names=(f"not {target.name}", target.name),
@@ -213,11 +215,7 @@ def export_network(
             "keep_ratio": recipe.keep,
             "provenance": backbone.provenance.to_json(),
             "target": {"id": target.id, "name": target.name, "colour": target.color},
-            "thresholds": {
-                "tile": 0.5,
-                "map_high": mapped.thresholds.high,
-                "map_low": mapped.thresholds.low,
-            },
+            "thresholds": {"tile": 0.5},
             "overlap": OVERLAP,
             "mm_per_px": None,
         },
@@ -227,8 +225,8 @@ def export_network(
         {
             **read_json(out / "cut.json"),
             "training": read_json(out / "tuned" / "training.json"),
-            "map": mapped.to_json(),
-            "parity": asdict(parity),
+            "map": mapped.to_json() | {"flattened": exported.flattened},
+            "parity": asdict(exported.parity),
         },
     )
 

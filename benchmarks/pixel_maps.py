@@ -181,6 +181,7 @@ def latency(
                 tiles=tile,
                 metadata={},
                 tolerance=1e-2,
+                most_map=1.0,  # times only
             )
         report = measure_in_turn(
             paths[0], paths[1:], inputs=tile, threads=1, seconds_per_candidate=3

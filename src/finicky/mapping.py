@@ -33,11 +33,10 @@ from finicky.training import (
     sample_cells,
     stage_taps,
 )
-from finicky.training.pixel_fit import is_steady
-from finicky.training.pixel_head import PHOTO
+from finicky.training.pixel_head import PHOTO, maps_at_once
 
 OVERLAP = 0.5
-BATCH = 32
+BATCH = 32  # tiles of 96 px; fewer of larger ones
 # Maps coarser than this many px a cell tell little more than the tile does.
 COARSEST_PX = 5.0
 # A cheaper head is taken where its F1 on validation is at most so much lower.
@@ -120,17 +119,24 @@ def train_map(
         raise DataError("no validation photo shows the target")
     taps = stage_taps(backbone.module, size)
     photos, masks = [c.photo for c in train], [c.mask for c in train]
+    sets = tap_sets(taps, size)
+    wanted = {grid: {n for side, names in sets if side == grid for n in names} for grid, _ in sets}
     samples = sample_cells(
-        backbone, photos, masks, size=size, taps=taps, settings=settings, progress=progress
+        backbone,
+        photos,
+        masks,
+        size=size,
+        taps=taps,
+        wanted=wanted,
+        settings=settings,
+        progress=progress,
     )
     heads = [
         fit_pixel_head(samples[cells], names, size=size, cells=cells, settings=settings)
-        for cells, names in tap_sets(taps, size)
+        for cells, names in sets
     ]
-    # Rounding moves the deepest responses most: of some networks a head on all taps is beyond what
-    # export allows however it is fitted, and the map would be lost where a simpler one is there.
-    steady = [h for h in heads if is_steady(h, samples[h.cells])]
-    heads = [*(steady or heads), *given]
+    del samples
+    heads = [*heads, *given]
     maps = _maps(backbone, heads, validation, progress)
     curves = [
         [pixel_curve(m, c.mask) for m, c in zip(found, validation, strict=True)] for found in maps
@@ -151,17 +157,14 @@ def train_map(
 
 
 def tap_sets(taps: dict[str, int], size: int) -> list[tuple[int, tuple[str, ...]]]:
-    """What is tried: the photo alone; on each fine enough grid three stages, and once all taps."""
-    convolutions = {name: side for name, side in taps.items() if name != PHOTO}
-    sides = sorted(set(convolutions.values()), reverse=True)
-    found = [(size, (PHOTO,)), (size, tuple(taps))]
-    for start, finest in enumerate(sides):
-        if size / finest > COARSEST_PX and start:
-            break
-        wanted = sides[start : start + 3]
-        names = [name for name, side in convolutions.items() if side in wanted]
-        found.append((finest, (PHOTO, *names)))
-    return list(dict.fromkeys(found))
+    """What is tried: the photo alone; on each fine enough grid the photo and all taps no finer."""
+    sides = sorted({side for name, side in taps.items() if name != PHOTO}, reverse=True)
+    fine = [side for side in sides if size / side <= COARSEST_PX] or sides[:1]
+    found: list[tuple[int, tuple[str, ...]]] = [(size, (PHOTO,))]
+    for grid in dict.fromkeys((size, *fine)):
+        names = tuple(name for name, side in taps.items() if side <= grid and name != PHOTO)
+        found.append((grid, (PHOTO, *names)))
+    return found
 
 
 def choose_thresholds(
@@ -204,8 +207,9 @@ def photo_maps(
     weight = np.maximum(np.outer(ramp, ramp), 0.01).astype(np.float32)
     total: list[np.ndarray] = []
     sums = np.zeros((height, width), np.float32)
-    for start in range(0, len(origins), BATCH):
-        some = origins[start : start + BATCH]
+    batch = max(2, min(BATCH, BATCH * 96**2 // size**2))
+    for start in range(0, len(origins), batch):
+        some = origins[start : start + batch]
         tiles = np.stack([photo[y : y + size, x : x + size] for x, y in some])
         kinds = [_enlarged(found, size) for found in run(tiles)]
         if not total:
@@ -225,7 +229,7 @@ def head_runner(backbone: Backbone, heads: Sequence[PixelHead]) -> Heads:
     def run(tiles: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
             inputs = backbone.preprocessing(torch.from_numpy(tiles))
-            return [each(backbone.module, inputs)[1].numpy() for each in maps]
+            return [found.numpy() for found in maps_at_once(maps, backbone.module, inputs)]
 
     return run
 
@@ -276,9 +280,9 @@ def _cheapest_good(heads: Sequence[PixelHead], scores: Sequence[float]) -> int:
     return min(good, key=lambda i: (_cost(heads[i]), i))
 
 
-def _cost(head: PixelHead) -> int:
-    """Numbers moved at the map's resolution, and few enough channels not to matter beside it."""
-    return head.cells**2 * len(head.taps)
+def _cost(head: PixelHead) -> tuple[int, int]:
+    """What is summed at the map's resolution counts most; few channels do not matter beside it."""
+    return head.cells**2, len(head.taps)
 
 
 def _told(head: PixelHead) -> str:

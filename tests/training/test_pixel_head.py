@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from finicky.training import (
     PixelMap,
     PixelSettings,
     fit_pixel_head,
+    flatten_probability,
     sample_cells,
     stage_taps,
 )
-from finicky.training.pixel_fit import CellSample, is_steady
-from finicky.training.pixel_head import PHOTO, contrast
+from finicky.training.pixel_fit import _moments
+from finicky.training.pixel_head import PHOTO, contrast, maps_at_once
 
 SIZE = 64
 
@@ -191,12 +193,71 @@ def _random_head(backbone: Backbone, taps: dict[str, int]) -> PixelHead:
     )
 
 
-def test_head_whose_weights_cancel_is_not_steady() -> None:
-    """Two equal responses of 5: what is left of large weights is mostly their rounding."""
-    sample = CellSample({"conv": np.full((4, 2), 5, np.float32)}, np.zeros(4, np.float32))
-    one = np.ones(1, np.float32)
-    for size, steady in ((1.0, True), (1000.0, False)):
-        weight = np.array([[size, 1 - size]], np.float32)
-        # 5 - 5 is a logit of 0, where a probability moves most.
-        head = PixelHead(("conv",), (weight,), 0 * one, one, -5.0, SIZE, 2)
-        assert is_steady(head, sample) is steady
+def test_flattened_head_marks_the_same(backbone: Backbone) -> None:
+    taps = _convolutions(backbone)
+    head = _random_head(backbone, taps)
+    head = replace(head, output=head.output / 50)
+    flat = head.flattened(4)
+    inputs = torch.rand(3, 3, SIZE, SIZE)
+    with torch.inference_mode():
+        first, second = (
+            PixelMap(each, backbone.module)(backbone.module, inputs)[1].double().numpy()
+            for each in (head, flat)
+        )
+    np.testing.assert_allclose(
+        np.log(second / (1 - second)) * 4, np.log(first / (1 - first)), atol=1e-3
+    )
+    for threshold in (0.02, 0.5, 0.97):
+        moved = flatten_probability(threshold, 4)
+        assert abs(moved - 0.5) <= abs(threshold - 0.5)
+        sure = np.abs(first - threshold) > 1e-5
+        np.testing.assert_array_equal((first >= threshold)[sure], (second >= moved)[sure])
+
+
+def test_maps_of_several_heads_come_from_one_pass(backbone: Backbone) -> None:
+    taps = _convolutions(backbone)
+    heads = [_random_head(backbone, taps), _random_head(backbone, dict(list(taps.items())[1:]))]
+    dark = np.ones((5, 7), np.float32)
+    heads.append(replace(heads[0], taps=(PHOTO, *taps), weights=(dark, *heads[0].weights)))
+    maps = [PixelMap(head, backbone.module) for head in heads]
+    inputs = torch.rand(2, 3, SIZE, SIZE)
+    passes = []
+    hook = backbone.module.register_forward_hook(lambda *_: passes.append(1))
+    with torch.inference_mode():
+        found = maps_at_once(maps, backbone.module, inputs)
+        assert len(passes) == 1
+        alone = [each(backbone.module, inputs)[1] for each in maps]
+    hook.remove()
+    for one, other in zip(found, alone, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_what_is_remembered_fits_however_many_photos(
+    backbone: Backbone, line: tuple[np.ndarray, np.ndarray]
+) -> None:
+    photo, mask = line
+    taps = stage_taps(backbone.module, SIZE)
+    settings = PixelSettings(tiles=24, most_bytes=1_000_000)
+    wanted = {SIZE: tuple(taps), 15: (PHOTO, *_convolutions(backbone))}
+    for photos in (1, 12):
+        sample = sample_cells(
+            backbone,
+            [photo] * photos,
+            [mask] * photos,
+            size=SIZE,
+            taps=taps,
+            wanted=wanted,
+            settings=settings,
+        )
+        assert set(sample) == {SIZE, 15}
+        total = sum(r.nbytes for each in sample.values() for r in each.responses.values())
+        assert 300_000 < total < 1_200_000
+        assert all((each.shares > 0).any() and (each.shares == 0).any() for each in sample.values())
+
+
+def test_responses_are_standardised_as_by_numpy() -> None:
+    random = np.random.default_rng(0)
+    part = (1000 + random.normal(size=(9000, 3)) * [1, 0.01, 0]).astype(np.float32)
+    mean, spread = _moments(torch.from_numpy(part))
+    np.testing.assert_allclose(mean, part.mean(0, dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(spread, part.std(0, dtype=np.float64), rtol=1e-9, atol=1e-12)

@@ -27,7 +27,7 @@ from finicky.progress import Progress, silent
 from finicky.tiling import starts
 
 TABLE = "crops.csv"
-TILES_WIDE = 5
+TILES_WIDE, MOST_SIDE = 5, 480
 # Of the photos of one split at most so many; they are drawn by a hash of their keys.
 MOST_PHOTOS = {"train": 60, "validation": 30, "test": 40}
 _COLUMNS = ("crop", "split", "group", "photo", "x", "y")
@@ -62,20 +62,21 @@ def write_crops(
     tile: int,
     progress: Progress = silent,
 ) -> int:
-    """Write crops of at most five tiles a side; returns how many.
+    """Write crops of at most five tiles a side, two of large tiles; returns how many.
 
     A photo that fits is one crop. Of a larger one two are taken: that with most target pixels and
     that with fewest. What earlier starts wrote is replaced.
     """
+    side = max(2 * tile, min(TILES_WIDE * tile, MOST_SIDE))
     chosen = [pair for split in SPLITS for pair in _drawn(pairs, splits, split)]
     rows: list[tuple[str, ...]] = []
     for number, pair in enumerate(chosen, start=1):
         split, group = splits[pair.key]
         photo, ids = load_pair(pair, classes)
         mask = np.where(ids == IGNORE, IGNORE, target_mask(ids, targets)).astype(np.uint8)
-        for x, y in _places(mask, TILES_WIDE * tile):
+        for x, y in _places(mask, side):
             name = f"{split}-{number:04d}-{x}-{y}"
-            part = slice(y, y + TILES_WIDE * tile), slice(x, x + TILES_WIDE * tile)
+            part = slice(y, y + side), slice(x, x + side)
             _save(out / f"{name}.png", photo[part])
             _save(out / f"{name}.mask.png", mask[part])
             rows.append((name, split, group, pair.key, str(x), str(y)))

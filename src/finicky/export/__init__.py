@@ -9,13 +9,16 @@ from finicky.export.onnx_file import (
     export_onnx,
     read_metadata,
 )
+from finicky.export.steady import ExportedMap, export_map
 
 __all__ = [
     "HEAD_TOLERANCE",
     "TOLERANCE",
     "Classifier",
+    "ExportedMap",
     "Parity",
     "check_parity",
+    "export_map",
     "export_onnx",
     "read_metadata",
 ]

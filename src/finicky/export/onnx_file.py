@@ -48,9 +48,9 @@ class Parity:
     same_class: bool
     map_difference: float | None = None
 
-    def within(self, tolerance: float) -> bool:
-        """Difference at most ``tolerance``, no class changed, and the map within `TOLERANCE`."""
-        same_map = self.map_difference is None or self.map_difference <= TOLERANCE
+    def within(self, tolerance: float, most_map: float = TOLERANCE) -> bool:
+        """Difference at most ``tolerance``, no class changed, and the map within its limit."""
+        same_map = self.map_difference is None or self.map_difference <= most_map
         return self.difference <= tolerance and self.same_class and same_map
 
     def told(self, tolerance: float) -> str:
@@ -71,6 +71,7 @@ def export_onnx(
     tiles: np.ndarray,
     metadata: Mapping[str, Any],
     tolerance: float = TOLERANCE,
+    most_map: float = TOLERANCE,
 ) -> Parity:
     """Write an ONNX file of any batch size, and compare it with PyTorch on real tiles.
 
@@ -82,6 +83,7 @@ def export_onnx(
         tiles: ``(N, size, size, 3)`` uint8 to compare on, at least one.
         metadata: More for the file's ``finicky`` entry; plain JSON values.
         tolerance: Largest scale-relative difference of a logit that passes.
+        most_map: The same of a cell of the map.
 
     Raises:
         FinickyError: The export fails, or disagrees with PyTorch; no file is left then.
@@ -97,7 +99,7 @@ def export_onnx(
         note = {"tile_px": size, "classes": list(class_names)}
         write_metadata(temporary, note | dict(metadata))
         parity = check_parity(classifier, temporary, tiles, tolerance=tolerance)
-        if not parity.within(tolerance):
+        if not parity.within(tolerance, most_map):
             raise FinickyError(f"{path.name} disagrees with PyTorch: {parity.told(tolerance)}")
     return parity
 

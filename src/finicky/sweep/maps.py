@@ -17,7 +17,7 @@ from finicky.data import crops
 from finicky.data.folders import read_class_folders
 from finicky.data.splits import SPLITS
 from finicky.errors import DataError, FinickyError
-from finicky.export import HEAD_TOLERANCE, Classifier, export_onnx, read_metadata
+from finicky.export import HEAD_TOLERANCE, Classifier, export_map, read_metadata
 from finicky.files import atomic_path, read_json, sha256_file, write_json
 from finicky.images import read_image, resize_image
 from finicky.mapping import train_map
@@ -31,7 +31,7 @@ from finicky.sweep.trained import MASK_HEAD
 from finicky.training import LogisticHead, PixelHead, PixelSettings
 
 MAP, PIXEL_HEAD = "map.json", "pixel_head.safetensors"
-PARITY_TILES = 32
+PARITY_TILES = 96
 
 
 @dataclass(frozen=True)
@@ -113,27 +113,25 @@ def _train(folder: RunFolder, name: str, here: Path, progress: Progress) -> dict
         given=[PixelHead.load(trained_with)] if trained_with.is_file() else (),
         progress=progress,
     )
-    trained.head.save(here / PIXEL_HEAD)
     note = read_metadata(candidate / ONNX)
-    limits = {"map_high": trained.thresholds.high, "map_low": trained.thresholds.low}
-    parity = export_onnx(
-        Classifier(
-            backbone, settings["features"], LogisticHead.load(candidate / HEAD), trained.head
-        ),
+    head = LogisticHead.load(candidate / HEAD)
+    exported = export_map(
+        lambda pixels: Classifier(backbone, settings["features"], head, pixels),
+        trained.head,
+        (trained.thresholds.high, trained.thresholds.low),
         here / ONNX,
         size=size,
         class_names=note["classes"],
         tiles=_tiles(folder, size),
-        metadata=note
-        | {
-            "task": "classify+map",
-            "map_px": trained.head.map_px,
-            "thresholds": note["thresholds"] | limits,
-        },
+        metadata=note | {"task": "classify+map", "map_px": trained.head.map_px},
         tolerance=HEAD_TOLERANCE,
     )
+    exported.head.save(here / PIXEL_HEAD)
     facts = trained.to_json() | {
-        "parity": asdict(parity),
+        "map_high": exported.high,
+        "map_low": exported.low,
+        "flattened": exported.flattened,
+        "parity": asdict(exported.parity),
         "size_bytes": (here / ONNX).stat().st_size,
         "files": {file: sha256_file(here / file) for file in (PIXEL_HEAD, ONNX)},
         "weights_sha256": _weights(candidate),
@@ -163,5 +161,7 @@ def _weights(candidate: Path) -> list[str]:
 
 def _tiles(folder: RunFolder, size: int) -> np.ndarray:
     samples = read_class_folders(folder.tiles).samples
-    paths = [s.path for s in samples if s.split == "validation"][:PARITY_TILES]
+    paths = [s.path for s in samples if s.split == "validation"]
+    rows = np.linspace(0, len(paths) - 1, min(PARITY_TILES, len(paths))).astype(int)
+    paths = [paths[i] for i in rows]  # spread: the first are of one class
     return np.stack([resize_image(read_image(path), size, size) for path in paths])

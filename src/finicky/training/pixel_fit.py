@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,16 +13,14 @@ from torch.nn import functional as F
 
 from finicky.backbones import Backbone
 from finicky.errors import DataError
-from finicky.importance.responses import find_taps, listening
+from finicky.importance.responses import Tap, find_taps, listening
 from finicky.masks import IGNORE
 from finicky.progress import Progress, silent
-from finicky.training.head import LEAST_VARIATIONS, MOST_GAIN
+from finicky.training.head import LEAST_VARIATIONS
 from finicky.training.pixel_head import PHOTO, PixelHead, contrast
 
 BATCH = 16
-# As `MOST_GAIN` of a tile's head, but a map takes its responses from where they are roughest: with
-# a gain below 15 an EfficientNet's map differed by 1.2e-5 where 1e-5 is allowed.
-MOST_MAP_GAIN = MOST_GAIN / 3
+ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -30,24 +29,29 @@ class PixelSettings:
 
     Attributes:
         tiles: Tiles drawn from the training photos at most.
-        target_cells: Cells of a tile that the target covers, at most so many.
+        target_cells: Cells of a tile that the target covers, at most so many; fewer where responses
+            are many, so that they take `most_bytes` at most.
         other_cells: Cells that it does not touch: half near a target, half anywhere.
+        most_bytes: Of all responses that are remembered.
         near_px: How far "near" reaches, in px.
         hidden: K, how many numbers a cell has before the last weighing.
         steps: Of the optimiser.
+        rows: Cells a step.
         learning_rate: Peak of a cosine that falls to 0.
         weight_decay: Of AdamW.
         seed: Of places, cells and weights.
     """
 
     tiles: int = 400
-    target_cells: int = 32
-    other_cells: int = 192
+    target_cells: int = 16
+    other_cells: int = 96
+    most_bytes: int = 500_000_000
     near_px: int = 12
     hidden: int = 16
-    steps: int = 600
+    steps: int = 400
+    rows: int = 1024
     learning_rate: float = 0.01
-    weight_decay: float = 0.01
+    weight_decay: float = 1.0
     seed: int = 0
 
 
@@ -71,6 +75,7 @@ def sample_cells(
     *,
     size: int,
     taps: dict[str, int],
+    wanted: Mapping[int, Collection[str]] | None = None,
     settings: PixelSettings = PixelSettings(),
     progress: Progress = silent,
 ) -> dict[int, CellSample]:
@@ -82,6 +87,7 @@ def sample_cells(
         masks: ``(H, W)`` uint8 for each: 1 target, 255 not to be counted.
         size: Side of a tile in px.
         taps: Convolution → side of its map; see `stage_taps`.
+        wanted: Taps to remember, by side of the grid; default: on each grid all that are no finer.
         settings: How many.
         progress: Told of each batch.
 
@@ -93,17 +99,20 @@ def sample_cells(
     """
     random = np.random.default_rng(settings.seed)
     tiles, marks = _draw_tiles(photos, masks, size, settings, random)
-    grids = sorted(set(taps.values()), reverse=True)
-    found: dict[int, list[tuple[dict[str, Tensor], Tensor]]] = {grid: [] for grid in grids}
+    if wanted is None:
+        grids = sorted(set(taps.values()), reverse=True)
+        wanted = {grid: [n for n, side in taps.items() if side <= grid] for grid in grids}
     places = {name: tap for name, tap in find_taps(backbone.module, size).items() if name in taps}
+    settings = _fitting(backbone, places, wanted, settings, size, len(tiles))
+    found: dict[int, list[tuple[dict[str, Tensor], Tensor]]] = {grid: [] for grid in wanted}
     for start in range(0, len(tiles), BATCH):
         part = slice(start, start + BATCH)
-        drawn = {grid: _draw_cells(marks[part], grid, settings, random) for grid in grids}
-        answers: dict[int, dict[str, Tensor]] = {grid: {} for grid in grids}
+        drawn = {grid: _draw_cells(marks[part], grid, settings, random) for grid in wanted}
+        answers: dict[int, dict[str, Tensor]] = {grid: {} for grid in wanted}
 
         def receive(name: str, response: Tensor) -> None:
-            for grid in grids:
-                if taps[name] <= grid:  # a coarser tap than the grid is interpolated
+            for grid, names in wanted.items():
+                if name in names:  # a coarser tap than the grid is interpolated
                     tile, where, _ = drawn[grid]  # noqa: B023 – used before the next batch
                     answers[grid][name] = _at(response, tile, where, grid)  # noqa: B023
 
@@ -111,13 +120,37 @@ def sample_cells(
             begin()
             inputs = backbone.preprocessing(torch.from_numpy(tiles[part]))
             backbone.module(inputs)
-            for grid in grids if PHOTO in taps else ():
+            for grid in (grid for grid, names in wanted.items() if PHOTO in names):
                 tile, where, _ = drawn[grid]
                 answers[grid][PHOTO] = _at(contrast(inputs, grid), tile, where, grid)
-        for grid in grids:
+        for grid in wanted:
             found[grid].append((answers[grid], drawn[grid][2]))
         progress("responses for the map", min(start + BATCH, len(tiles)), len(tiles))
-    return {grid: _join(parts) for grid, parts in found.items()}
+    return {grid: _join(found.pop(grid)) for grid in wanted}
+
+
+def _fitting(
+    backbone: Backbone,
+    places: Mapping[str, Tap],
+    wanted: Mapping[int, Collection[str]],
+    settings: PixelSettings,
+    size: int,
+    tiles: int,
+) -> PixelSettings:
+    """Settings with so few cells of a tile that what is remembered fits."""
+    channels = {PHOTO: 0}
+
+    def note(name: str, response: Tensor) -> None:
+        channels[name] = response.shape[1]
+
+    with listening(places, note) as begin, torch.inference_mode():
+        begin()
+        backbone.module(torch.zeros(1, 3, size, size))
+    numbers = sum(channels[name] for names in wanted.values() for name in names)
+    cells = settings.most_bytes / (4 * tiles * max(1, numbers))
+    share = min(1.0, cells / (settings.target_cells + settings.other_cells))
+    target, other = (math.ceil(n * share) for n in (settings.target_cells, settings.other_cells))
+    return replace(settings, target_cells=target, other_cells=other)
 
 
 def fit_pixel_head(
@@ -131,22 +164,17 @@ def fit_pixel_head(
     """Train a head on some of a sample's taps; seconds.
 
     Logistic loss against the share of a cell that is target. Responses are standardised, and the
-    standardisation is folded into the weights. As in `train_head`, channels that hardly vary are
-    counted less where rounding would show in the map.
+    standardisation is folded into the weights.
     """
-    columns = np.concatenate([sample.responses[name] for name in taps], axis=1)
-    for variation in LEAST_VARIATIONS:
-        mean = columns.mean(0, dtype=np.float64)
-        scale = np.maximum(columns.std(0, dtype=np.float64), variation * np.abs(mean))
-        scale[scale == 0] = 1.0
-        x = torch.from_numpy(((columns - mean) / scale).astype(np.float32))
-        first, last = _optimise(x, torch.from_numpy(sample.shares), settings)
-        weight = first.weight.detach().double().numpy() / scale
-        bias = first.bias.detach().double().numpy() - weight @ mean
-        output, output_bias = last.weight.detach().numpy()[0], float(last.bias.detach()[0])
-        if _gain(columns, weight, bias, output, output_bias) <= MOST_MAP_GAIN:
-            break
-    ends = np.cumsum([sample.responses[name].shape[1] for name in taps])[:-1]
+    parts = [torch.from_numpy(sample.responses[name]) for name in taps]
+    mean, spread = (np.concatenate(each) for each in zip(*map(_moments, parts), strict=True))
+    scale = np.maximum(spread, LEAST_VARIATIONS[0] * np.abs(mean))
+    scale[scale == 0] = 1.0
+    first, last = _optimise(parts, mean, scale, torch.from_numpy(sample.shares), settings)
+    weight = first.weight.detach().double().numpy() / scale
+    bias = first.bias.detach().double().numpy() - weight @ mean
+    output, output_bias = last.weight.detach().numpy()[0], float(last.bias.detach()[0])
+    ends = np.cumsum([part.shape[1] for part in parts])[:-1]
     return PixelHead(
         taps=tuple(taps),
         weights=tuple(np.ascontiguousarray(w, np.float32) for w in np.split(weight, ends, axis=1)),
@@ -158,34 +186,29 @@ def fit_pixel_head(
     )
 
 
-def is_steady(head: PixelHead, sample: CellSample) -> bool:
-    """Whether a head's map keeps to what an exported file may differ, as far as gain tells."""
-    columns = np.concatenate([sample.responses[name] for name in head.taps], axis=1)
-    weight = np.concatenate(head.weights, axis=1).astype(np.float64)
-    bias, output = (v.astype(np.float64) for v in (head.bias, head.output))
-    return _gain(columns, weight, bias, output, head.output_bias) <= MOST_GAIN
+def _moments(part: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column, in float64, a few rows at a time."""
+    total, squares = (torch.zeros(part.shape[1], dtype=torch.float64) for _ in range(2))
+    for block in part.split(ROWS):
+        total += block.double().sum(0)
+    mean = total / len(part)
+    for block in part.split(ROWS):
+        squares += (block.double() - mean).square_().sum(0)
+    return mean.numpy(), (squares / len(part)).sqrt().numpy()
 
 
-def _gain(
-    columns: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    output: np.ndarray,
-    output_bias: float,
-) -> float:
-    """By how much relative rounding of the responses is multiplied in a cell's probability."""
-    some = columns[:: max(1, len(columns) // 2000)].astype(np.float64)
-    hidden = some @ weight.T + bias
-    slopes = ((hidden > 0) * output) @ weight  # of the logit, by response
-    logits = np.maximum(hidden, 0) @ output + output_bias
-    found = 1 / (1 + np.exp(-np.clip(logits, -500, 500)))
-    return float((found * (1 - found) * np.abs(slopes * some).sum(1)).max())
-
-
-def _optimise(x: Tensor, y: Tensor, settings: PixelSettings) -> tuple[nn.Linear, nn.Linear]:
+def _optimise(
+    parts: Sequence[Tensor],
+    mean: np.ndarray,
+    scale: np.ndarray,
+    y: Tensor,
+    settings: PixelSettings,
+) -> tuple[nn.Linear, nn.Linear]:
+    """Both layers on standardised responses, which are made for a few rows at a time."""
+    shift, factor = (torch.from_numpy(v.astype(np.float32)) for v in (mean, 1 / scale))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        first, last = nn.Linear(x.shape[1], settings.hidden), nn.Linear(settings.hidden, 1)
+        first, last = nn.Linear(len(mean), settings.hidden), nn.Linear(settings.hidden, 1)
         optimizer = torch.optim.AdamW(
             [*first.parameters(), *last.parameters()],
             lr=settings.learning_rate,
@@ -193,8 +216,9 @@ def _optimise(x: Tensor, y: Tensor, settings: PixelSettings) -> tuple[nn.Linear,
         )
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
         for _ in range(settings.steps):
-            rows = torch.randint(len(x), (min(2048, len(x)),))
-            logits = last(torch.relu(first(x[rows])))[:, 0]
+            rows = torch.randint(len(y), (min(settings.rows, len(y)),))
+            x = torch.cat([part[rows] for part in parts], 1).sub_(shift).mul_(factor)
+            logits = last(torch.relu(first(x)))[:, 0]
             loss = F.binary_cross_entropy_with_logits(logits, y[rows])
             optimizer.zero_grad()
             loss.backward()
@@ -281,6 +305,7 @@ def _neighbours(cell: Tensor, grid: int, side: int) -> list[tuple[Tensor, Tensor
 
 
 def _join(parts: list[tuple[dict[str, Tensor], Tensor]]) -> CellSample:
-    names = parts[0][0]
-    responses = {name: torch.cat([part[name] for part, _ in parts]).numpy() for name in names}
+    # One name after the other, so that not all of it is there twice.
+    names = list(parts[0][0])
+    responses = {name: torch.cat([part.pop(name) for part, _ in parts]).numpy() for name in names}
     return CellSample(responses, torch.cat([shares for _, shares in parts]).numpy())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -55,6 +57,14 @@ class PixelHead:
         """Side of a cell in px of the tile."""
         return self.size / self.cells
 
+    def flattened(self, factor: float) -> Self:
+        """The head whose logits are so many times smaller: its map marks the same, more softly.
+
+        Rounding moves it less, too. Thresholds go along: see `flatten_probability`.
+        """
+        output = (self.output / factor).astype(np.float32)
+        return replace(self, output=output, output_bias=self.output_bias / factor)
+
     def save(self, path: Path) -> None:
         """Write ``pixel_head.safetensors``, whole or not at all."""
         from safetensors.numpy import save
@@ -85,6 +95,11 @@ class PixelHead:
                 )
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} is no pixel head of ours: {error}") from error
+
+
+def flatten_probability(value: float, factor: float) -> float:
+    """Where a probability in (0, 1) lies in the map of a flattened head."""
+    return 1 / (1 + (1 / value - 1) ** (1 / factor))
 
 
 class PixelMap(nn.Module):
@@ -120,6 +135,14 @@ class PixelMap(nn.Module):
     def forward(self, module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The network's last map, and ``(N, cells, cells)`` probabilities."""
         parts: dict[int, Tensor] = {}
+        with listening(self.taps, self.receiver(parts)) as start:
+            start()
+            last = module(inputs)
+        seen = contrast(inputs, self.cells) if PHOTO in self.names else None
+        return last, self.finish(parts, seen)
+
+    def receiver(self, parts: dict[int, Tensor]) -> Callable[[str, Tensor], None]:
+        """What to hand each tap's response to: weighs it and adds it up, by side of its map."""
         places = dict(zip(self.names, self.mix, strict=True))
 
         def receive(name: str, response: Tensor) -> None:
@@ -127,18 +150,35 @@ class PixelMap(nn.Module):
             part, side = places[name](response), response.shape[2]
             parts[side] = parts[side] + part if side in parts else part
 
-        with listening(self.taps, receive) as start:
-            start()
-            last = module(inputs)
+        return receive
+
+    def finish(self, parts: dict[int, Tensor], seen: Tensor | None) -> Tensor:
+        """The map, from what came in and the photo's `contrast`."""
         grid = (self.cells, self.cells)
         total: Tensor = self.bias
-        if PHOTO in places:
-            total = total + places[PHOTO](contrast(inputs, self.cells))
+        if seen is not None:
+            total = total + dict(zip(self.names, self.mix, strict=True))[PHOTO](seen)
         for side, part in parts.items():
             if side != self.cells:
                 part = F.interpolate(part, grid, mode="bilinear")
             total = total + part
-        return last, self.output(torch.relu(total)).sigmoid()[:, 0]
+        found: Tensor = self.output(torch.relu(total)).sigmoid()[:, 0]
+        return found
+
+
+def maps_at_once(maps: Sequence[PixelMap], module: nn.Module, inputs: Tensor) -> list[Tensor]:
+    """Each head's map, from one pass through the network."""
+    parts: list[dict[int, Tensor]] = [{} for _ in maps]
+    with ExitStack() as stack:
+        for each, found in zip(maps, parts, strict=True):
+            stack.enter_context(listening(each.taps, each.receiver(found)))()
+        module(inputs)
+    grids = {each.cells for each in maps if PHOTO in each.names}
+    seen = {cells: contrast(inputs, cells) for cells in grids}
+    return [
+        each.finish(found, seen[each.cells] if PHOTO in each.names else None)
+        for each, found in zip(maps, parts, strict=True)
+    ]
 
 
 def contrast(inputs: Tensor, cells: int) -> Tensor:
