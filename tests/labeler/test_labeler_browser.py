@@ -110,7 +110,7 @@ def test_local_threshold_equals_its_definition(bench: Bench) -> None:
     page.keyboard.press("t")
     bench.until("labeler.assist.candidates")
     page.evaluate("labeler.assist.setSmallest(1)")
-    page.evaluate("labeler.assist.nudge(24 - labeler.assist.cuts.local)")
+    page.evaluate("labeler.assist.nudge(84 - labeler.assist.cuts.local)")
     page.keyboard.press("Shift+Enter")
     bench.saved()
     grey = np.asarray(Image.open(bench.server.root / "photos" / NAME).convert("L")).astype(int)
@@ -118,7 +118,7 @@ def test_local_threshold_equals_its_definition(bench: Bench) -> None:
     for y in range(120):
         for x in range(200):
             mean[y, x] = int(grey[max(0, y - 25) : y + 26, max(0, x - 25) : x + 26].mean())
-    np.testing.assert_array_equal(bench.stored() == 1, mean - grey >= 40 - 24)
+    np.testing.assert_array_equal(bench.stored() == 1, mean - grey >= 100 - 84)
 
 
 def test_regions_are_answered_one_by_one(bench: Bench) -> None:

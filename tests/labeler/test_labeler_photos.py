@@ -98,3 +98,49 @@ def test_photos_in_folders_are_told_apart_by_their_names(chromium: Any, folder: 
     assert bench.stored(key).sum() == 51
     bench.close()
     server.kill()
+
+
+def test_a_photo_too_large_for_a_threshold_says_what_to_do(chromium: Any, folder: Path) -> None:
+    Image.new("L", (5000, 3000), 128).save(folder / "photos" / "a.png")
+    server = Server(folder)
+    bench = Bench(chromium, server)
+    bench.page.keyboard.press("t")
+    bench.page.wait_for_selector('#hint:has-text("zoom in first. Then press T again")')
+    bench.page.evaluate("labeler.view.zoom(1 / labeler.view.scale)")
+    bench.page.keyboard.press("t")
+    bench.until("labeler.assist.candidates")
+    assert "Enter: region by region" in bench.page.locator("#hint").inner_text()
+    bench.close()
+    server.kill()
+
+
+def test_coarse_asphalt_has_a_first_threshold_that_marks_little(
+    chromium: Any, folder: Path
+) -> None:
+    """Stones and shadows differ by more than the 40 grey levels at which the scale once began."""
+    stones = np.random.default_rng(0).integers(0, 2, (60, 100)) * 120
+    stones[::12, ::10] = -60  # the deepest shadows
+    grey = np.kron(stones + 100, np.ones((4, 4))).astype(np.uint8)
+    Image.fromarray(grey).save(folder / "photos" / "a.png")
+    server = Server(folder)
+    bench = Bench(chromium, server)
+    bench.page.keyboard.press("t")
+    bench.until("labeler.assist.candidates")
+    assert 0 < bench.page.evaluate("labeler.assist.candidates.count") < 0.03 * grey.size
+    bench.close()
+    server.kill()
+
+
+def test_no_button_leaves_the_panel_of_a_narrow_tablet(chromium: Any, folder: Path) -> None:
+    server = Server(folder)
+    bench = Bench(chromium, server)
+    bench.page.set_viewport_size({"width": 820, "height": 1180})
+    bench.page.keyboard.press("4")  # "background", the longest name
+    bench.page.keyboard.press("t")
+    bench.until("labeler.assist.candidates")
+    cut = """[...document.querySelectorAll("header button, #tools button, aside button")].filter(
+      (one) => one.getBoundingClientRect().right > innerWidth || one.scrollWidth > one.clientWidth
+    ).map((one) => one.id || one.textContent)"""
+    assert bench.page.evaluate(cut) == []
+    bench.close()
+    server.kill()

@@ -9,6 +9,10 @@ import { MOST_PROPOSED, Candidates, globalScore, localScore } from "/static/regi
 const MAGENTA = 0xf0ff2fe0, YELLOW = 0xff33ffff;
 // A first threshold marks this share of a photo: a little more than most cracks cover.
 const FIRST_SHARE = 0.02;
+// What the local threshold reaches from: 0 marks what is so many grey levels darker than its
+// surroundings, which spares the shadows of coarse asphalt; the most marks what is 40 brighter.
+const STRICTEST = 100;
+const MOST = { global: 255, local: 140, proposal: 255 };
 const LOOSE = 6; // px to either side that a loose stroke reaches
 
 function abgr(color) {
@@ -20,7 +24,7 @@ export class Assist {
   constructor(app) {
     this.app = app;
     this.source = "local"; // global | local | proposal
-    this.cuts = { global: 80, local: 24, proposal: 156 };
+    this.cuts = { global: 80, local: 84, proposal: 156 };
     this.guessed = ""; // photo and source for which a first cut was guessed
     this.side = 51;
     this.bright = false;
@@ -32,13 +36,14 @@ export class Assist {
     this.doubt = app.view.layer((...args) => this.paintDoubt(...args));
     this.doubt.shown = false;
     this.serial = 0;
+    this.trouble = ""; // why there is nothing to be seen
     // What is looked for is magenta; the other classes that Finicky proposes have their colours.
     const others = app.classes.filter((entry) => entry.role !== "target");
     this.otherColors = new Map(others.map(({ id, color }) => [id, abgr(color)]));
   }
 
   hint() {
-    if (!this.candidates) return "Looking at the photo…";
+    if (!this.candidates) return this.trouble ? `${this.trouble} Then press ${this.source === "proposal" ? "P" : "T"} again.` : "Looking at the photo…";
     if (this.sorting) {
       const { regions, index } = this.sorting, { value } = regions[index];
       const guess = value ? ` looks like ${this.app.className(value)};` : "";
@@ -53,13 +58,14 @@ export class Assist {
   async start(source = this.source) {
     const { app } = this, serial = ++this.serial, { sheet } = app;
     this.source = source;
+    this.trouble = "";
     this.drop();
     if (source === "proposal") this.drag = "add";
     else if (["add", "redraw"].includes(this.drag)) this.drag = "cover";
     app.refreshOptions();
     if (!sheet || sheet.locked) return;
     try {
-      const area = source === "proposal" ? await this.proposed() : await app.greyAround();
+      const area = source === "proposal" ? await this.proposed() : await app.greyHere();
       if (!area || serial !== this.serial || sheet !== app.sheet) return;
       this.area = area;
       const score = this.score();
@@ -67,7 +73,9 @@ export class Assist {
       this.candidates = new Candidates(area.box, score, this.cut(), area.classes);
       this.setSmallest(this.smallest);
     } catch (error) {
-      if (serial === this.serial) app.say(error.status ? error.message : "The labeler is not answering.");
+      if (serial !== this.serial) return;
+      this.trouble = error.status ? error.message : "The labeler is not answering.";
+      app.say(this.trouble);
     }
     app.refreshOptions();
   }
@@ -80,7 +88,7 @@ export class Assist {
     for (const value of score) counts[value]++;
     let cut = 255;
     for (let sum = counts[255]; cut > 1 && sum + counts[cut - 1] < FIRST_SHARE * score.length;) sum += counts[--cut];
-    this.cuts[this.source] = this.source === "global" ? 255 - cut : Math.max(0, Math.min(80, 168 - cut));
+    this.cuts[this.source] = this.source === "global" ? 255 - cut : Math.max(0, Math.min(MOST.local, 128 + STRICTEST - cut));
   }
 
   async proposed() {
@@ -102,13 +110,16 @@ export class Assist {
   cut() {
     const value = this.cuts[this.source];
     if (this.source === "global") return 255 - value;
-    return this.source === "local" ? 128 + 40 - value : 256 - value;
+    return this.source === "local" ? 128 + STRICTEST - value : 256 - value;
+  }
+
+  get most() {
+    return MOST[this.source];
   }
 
   nudge(by) {
     if (this.sorting) return;
-    const most = this.source === "local" ? 80 : 255;
-    this.cuts[this.source] = Math.max(0, Math.min(most, this.cuts[this.source] + by));
+    this.cuts[this.source] = Math.max(0, Math.min(this.most, this.cuts[this.source] + by));
     this.candidates?.update(undefined, this.cut());
     this.changed();
   }

@@ -190,12 +190,18 @@ export class App {
     throw Object.assign(new Error("This photo is too large to look at as a whole: zoom in first."), { status: 400 });
   }
 
+  /** The brightness of what is worked on: {photo, box, grey}; null if another photo was opened meanwhile. */
+  async greyHere() {
+    const { photo } = this.sheet, box = this.workBox();
+    const same = this.grey && ["x", "y", "width", "height"].every((side) => this.grey.box[side] === box[side]);
+    if (!same) this.grey = { photo, box, grey: await api.grey(photo, box) };
+    return this.grey.photo === this.sheet.photo ? this.grey : null;
+  }
+
+  /** As greyHere; null, and a message, if it cannot be had. */
   async greyAround() {
     try {
-      const { photo } = this.sheet, box = this.workBox();
-      const same = this.grey && ["x", "y", "width", "height"].every((side) => this.grey.box[side] === box[side]);
-      if (!same) this.grey = { photo, box, grey: await api.grey(photo, box) };
-      return this.grey.photo === this.sheet.photo ? this.grey : null;
+      return await this.greyHere();
     } catch (error) {
       say(error.status ? error.message : "The labeler is not answering.");
       return null;

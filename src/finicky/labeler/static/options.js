@@ -94,7 +94,7 @@ function thresholdParts(app) {
   const proposal = assist.source === "proposal";
   const parts = [
     choice("Source", assist.source, [["local", "Local"], ["global", "Global"], ["proposal", "Finicky"]], (name) => (name === "proposal" ? app.propose() : assist.start(name))),
-    slider("cut", proposal ? "Boldness" : "Threshold", 0, assist.source === "local" ? 80 : 255, assist.cuts[assist.source], (value) => assist.nudge(value - assist.cuts[assist.source])),
+    slider("cut", proposal ? "Boldness" : "Threshold", 0, assist.most, assist.cuts[assist.source], (value) => assist.nudge(value - assist.cuts[assist.source])),
   ];
   if (assist.source === "local") parts.push(slider("side", "Window", 5, 201, assist.side, (value) => ((assist.side = value | 1), assist.rescore()), `${assist.side} px`));
   parts.push(slider("smallest", "Smallest", 1, 400, assist.smallest, (value) => assist.setSmallest(value), `${assist.smallest} px`));
