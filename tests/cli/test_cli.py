@@ -297,7 +297,7 @@ def test_stages_one_by_one_and_the_run(finicky, tmp_path: Path) -> None:  # type
     assert found["auroc"][0] > 0.6
     done = finicky(
         *("run", project, "--out", out, *base, "--tile", 64, "--keep", "0.1,0.4"),
-        *("--seeds", 2, "--latency-seconds", 0.05),
+        *("--seeds", 2, "--latency-seconds", 0.05, "--train", "frozen"),
     )
     assert done.code == 0, done.err
     assert "chosen: keep" in done.out

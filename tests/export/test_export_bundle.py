@@ -30,6 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_surfaces(root / "Fotos März", 16, seed=3, width=256, height=192)
     settings = SweepSettings(
         backbone="alexnet",
+        train=("frozen",),
         weights="random",
         keep_ratios=(0.5,),
         tile=64,

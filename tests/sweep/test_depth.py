@@ -83,6 +83,7 @@ def test_a_run_tries_networks_that_end_early_and_tells_texture(tmp_path: Path) -
     write_surfaces(tmp_path / "p", 14, seed=3, width=256, height=192)
     settings = SweepSettings(
         backbone="alexnet",
+        train=("frozen",),
         weights="random",
         repair="none",
         keep_ratios=(0.2,),

@@ -29,6 +29,7 @@ from finicky.sweep.identity import Candidate
 
 SETTINGS = SweepSettings(
     backbone="alexnet",
+    train=("frozen",),
     weights="random",
     keep_ratios=(0.1, 0.5),
     repair="none",

@@ -26,6 +26,7 @@ from finicky.sweep.limits import Limit, limit_of
 
 SETTINGS = SweepSettings(
     backbone="alexnet",
+    train=("frozen",),
     weights="random",
     repair="none",
     tile=64,

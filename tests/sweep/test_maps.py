@@ -33,7 +33,9 @@ from finicky.sweep.maps import make_map
 from finicky.training import LogisticHead, PixelHead
 
 SETTINGS = SweepSettings(
-    backbone="alexnet", weights="random", keep_ratios=(0.1,), tile=64, head_seeds=2,
+    backbone="alexnet",
+    train=("frozen",),
+    weights="random", keep_ratios=(0.1,), tile=64, head_seeds=2,
     latency_seconds=0, repair="none",
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ from finicky.sweep.events import Event
 
 SETTINGS = SweepSettings(
     backbone="alexnet",
+    train=("frozen",),
     weights="random",
     keep_ratios=(0.1, 0.3, 0.5),
     tile=64,

@@ -38,6 +38,7 @@ GRID = SearchSettings().grid
 MACS = {ratio: ratio * ratio for ratio in (*GRID, 1.0)}
 SETTINGS = SweepSettings(
     backbone="alexnet",
+    train=("frozen",),
     weights="random",
     repair="none",
     tile=64,

@@ -36,6 +36,7 @@ from finicky.sweep.identity import candidate_name
 
 SETTINGS = SweepSettings(
     backbone="alexnet",
+    train=("frozen",),
     weights="random",
     keep_ratios=(0.1, 0.5),
     tile=64,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,11 @@ from finicky.images import read_image
 from finicky.project import Project
 from finicky.pruning import restore
 from finicky.report import write_report
-from finicky.sweep import RunFolder, SweepSettings, run_sweep
+from finicky.sweep import RunFolder, SearchSettings, SweepSettings, run_sweep
+from finicky.sweep.after_search import count_few, train_few
 from finicky.sweep.candidate import read_predictions
-from finicky.sweep.identity import candidate_name
+from finicky.sweep.executors import Outcome
+from finicky.sweep.identity import Candidate, candidate_name
 from finicky.sweep.maps import make_map
 from finicky.sweep.trained import MASK_HEAD, checkpoint_of
 from finicky.sweep.training_kinds import parse_kinds, parse_time
@@ -128,7 +131,41 @@ def test_kinds_and_times_as_people_type_them() -> None:
     with pytest.raises(UsageError, match="at least one training"):
         parse_kinds(",")
     with pytest.raises(UsageError, match="frozen trains none"):
-        SweepSettings(train_time_s=60)
+        SweepSettings(train=("frozen",), train_time_s=60)
+    with pytest.raises(UsageError, match="original trains none"):
+        SweepSettings(method="original", train_time_s=60)
+    assert parse_kinds("auto") == ("auto",)
+    with pytest.raises(UsageError, match="name no other kind"):
+        parse_kinds("auto,scratch")
+
+
+def test_left_open_few_small_networks_are_trained(project: Project, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, train=("auto",), keep_ratios=(0.1, 0.15, 0.5), train_time_s=3)
+    result = run_sweep(project, tmp_path / "run", settings)
+    names = [str(row["candidate"]) for row in result.rows]
+    assert names[:4] == ["keep-1", "keep-0.5", "keep-0.15", "keep-0.1"]
+    assert names[4:6] == ["keep-0.1-finetune", "keep-0.1-scratch"]
+    assert names[6] in ("keep-0.15-finetune", "keep-0.15-scratch")
+    better = max(result.rows[4:6], key=lambda row: float(str(row["val_f1"])))
+    assert names[6].endswith(str(better["train"]))
+    assert len(names) == 4 + count_few(settings.keep_ratios) == 7
+    write_report(tmp_path / "run")
+
+
+def test_what_is_trained_where_nobody_said() -> None:
+    asked: list[str] = []
+
+    def evaluate(candidates: Sequence[Candidate]) -> list[Outcome]:
+        asked.extend(candidate.name for candidate in candidates)
+        told = {"finetune": None, "scratch": 0.4}
+        return [Outcome(c, {"validation": {"f1": {"value": told[c.train]}}}) for c in candidates]
+
+    assert [o.candidate.name for o in train_few((1.0, 0.5, 0.3), evaluate)] == asked
+    assert asked == ["keep-0.3-finetune", "keep-0.3-scratch"]
+    asked.clear()
+    train_few(SearchSettings().grid, evaluate)
+    assert asked == ["keep-0.1-finetune", "keep-0.1-scratch", "keep-0.2-scratch"]
+    assert train_few((1.0,), evaluate) == []
 
 
 def test_misuse_ends_before_any_work(tmp_path: Path, project: Project) -> None:
@@ -151,15 +188,15 @@ def test_interrupted_training_goes_on_where_it_was(project: Project, tmp_path: P
     seen: list[tuple[int, int]] = []
 
     def stop(stage: str, done: int, total: int) -> None:
-        if "finetune" in stage and total == 600:
+        if "finetune" in stage and total == 480:
             seen.append((done, total))
             if done == 45:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_sweep(project, tmp_path / "run", settings, progress=stop)
-    assert seen[0] == (1, 600)
+    assert seen[0] == (1, 480)
     seen.clear()
     with pytest.raises(KeyboardInterrupt):
         run_sweep(project, tmp_path / "run", settings, progress=stop)
-    assert seen[0] == (41, 600)  # after the second epoch of 20 steps
+    assert seen[0] == (41, 480)  # after the second epoch of 20 steps

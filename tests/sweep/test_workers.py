@@ -25,6 +25,7 @@ from finicky.sweep.workers import LocalWorkers, _Worker
 
 SETTINGS = SweepSettings(
     backbone="alexnet",
+    train=("frozen",),
     weights="random",
     keep_ratios=(0.1, 0.5),
     tile=64,

@@ -109,15 +109,16 @@ Train = Annotated[
     typer.Option(
         help="After the cut: frozen (weights stay, a logistic head), finetune (head and network "
         "trained on, with the masks), scratch (the same shape with fresh weights). Several with "
-        "commas, or all: each is a candidate, and the decision function chooses."
+        "commas, or all: each is a candidate, and the decision function chooses. auto: all frozen, "
+        "and three small ones of the other kinds, which take minutes."
     ),
 ]
 TrainTime = Annotated[
     str | None,
     typer.Option(
         "--time",
-        help="At most so long for all training together, as 90s, 10min or 2h; default: each "
-        "network until validation gains nothing.",
+        help="So long for all training together, as 90s, 10min or 2h; default: 600 steps for each "
+        "network, one to some minutes.",
     ),
 ]
 Features = Annotated[

@@ -97,7 +97,7 @@ def run(
         float,
         typer.Option(help="Seconds that each candidate is timed, per thread setting; 0: none."),
     ] = 1.0,
-    train: options.Train = "frozen",
+    train: options.Train = "auto",
     time_limit: options.TrainTime = None,
     depth: Annotated[
         str,

@@ -21,6 +21,7 @@ from finicky.pruning import PruningPlan
 from finicky.pruning.budget import Budget
 from finicky.ranking import Ranking, check_method, rank, remembered, unpruned_plan
 from finicky.spool import Spool
+from finicky.sweep.after_search import count_few, train_few
 from finicky.sweep.decide import SweepResult, decide, leading
 from finicky.sweep.depth import DepthLook
 from finicky.sweep.evaluator import Evaluator, NoPlanError
@@ -192,7 +193,7 @@ class _Sweep:
         if search is not None or self._depth.must_look_first:
             return None
         _, *cut = self._settings.candidates()
-        return 1 + len(cut) * (1 + len(self._depth.ends(None)))
+        return 1 + len(cut) * (1 + len(self._depth.ends(None))) + self._few(None)
 
     def _tiles(self, spool: Spool) -> TileSet:
         folder, progress = self._folder, self._progress
@@ -242,8 +243,12 @@ class _Sweep:
                 searcher = Searcher(search, bench, evaluator, self._plan, self._folder, decision)
                 found = searcher.run(progress=self._progress)
                 earlier = _ended([one.candidate for one in found], ends)
-                return found + (evaluator.evaluate(earlier) if earlier else [])
-            return evaluator.evaluate([*candidates, *_ended(candidates, ends)])
+                found += evaluator.evaluate(earlier) if earlier else []
+            else:
+                found = evaluator.evaluate([*candidates, *_ended(candidates, ends)])
+            if self._settings.trains_few:
+                found += train_few(self._ratios(search), evaluator.evaluate)
+            return found
 
     def _ends(self, data: TileSet) -> tuple[str, ...]:
         """Earlier layers at which candidates end too."""
@@ -255,9 +260,17 @@ class _Sweep:
         cut = self._settings.candidates()[1:]
         ratios = {ratio for ratio, _ in cut}
         count = len(ratios) if search is None else search.usually_evaluated
-        trained = sum(kind != FROZEN for kind in self._settings.train) * count * (1 + ends)
+        trained = sum(kind != FROZEN for kind in self._settings.kinds) * count * (1 + ends)
+        trained += self._few(search)
         limit = self._settings.train_time_s
         return None if limit is None or not trained else limit / trained
+
+    def _few(self, search: SearchSettings | None) -> int:
+        """How many candidates are trained once the frozen ones are known."""
+        return count_few(self._ratios(search)) if self._settings.trains_few else 0
+
+    def _ratios(self, search: SearchSettings | None) -> tuple[float, ...]:
+        return self._settings.keep_ratios if search is None else search.grid
 
     def _plan(self, candidate: Candidate) -> PruningPlan:
         if candidate.unpruned:

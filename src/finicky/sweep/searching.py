@@ -91,7 +91,7 @@ class Searcher:
 
     def _evaluate(self, ratios: Sequence[float]) -> None:
         """Full candidates of every kind of training; the best of them stands for its ratio."""
-        kinds = self._bench.settings.train
+        kinds = self._bench.settings.kinds
         wanted = [
             Candidate(ratio, kind) if ratio < 1 else Candidate(ratio)
             for ratio in ratios

@@ -10,7 +10,7 @@ from finicky.importance import DEFAULT_CRITERION, criterion
 from finicky.pruning import METHODS, check_keep_ratio
 from finicky.pruning import parse_ratios as parse_ratios
 from finicky.selection import Constraints, Weights
-from finicky.sweep.training_kinds import FROZEN, check_kinds
+from finicky.sweep.training_kinds import AUTO, FROZEN, check_kinds
 from finicky.training import FEATURE_KINDS
 
 DEFAULT_KEEP_RATIOS = (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
@@ -47,9 +47,10 @@ class SweepSettings:
         latency_seconds: How long each candidate is timed, at one thread and at all cores; 0
             leaves latency out.
         train: What is done after the cut, each a candidate of its own: ``frozen``, ``finetune``,
-            ``scratch`` (the same shape with fresh weights).
+            ``scratch`` (the same shape with fresh weights); or ``auto``: all frozen, and few, small
+            ones of the other kinds (none for ``original``); see `train_few`.
         train_time_s: For all trained candidates together, divided evenly among those that a sweep
-            makes, or a search usually asks for at most; ``None``: each until nothing is gained.
+            makes, or a search usually asks for at most; ``None``: each does a fixed amount of work.
         depth: Where networks end: ``full``, at the last layer; ``auto``, also where they tell the
             target best on training tiles, if that is earlier; ``all``, everywhere; or names of
             convolutions, with commas.
@@ -73,7 +74,7 @@ class SweepSettings:
     head_seeds: int = 5
     seed: int = 0
     latency_seconds: float = 1.0
-    train: tuple[str, ...] = (FROZEN,)
+    train: tuple[str, ...] = (AUTO,)
     train_time_s: float | None = None
     maps: bool = True
     depth: str = "full"
@@ -94,6 +95,8 @@ class SweepSettings:
                 f"{nearest_names(self.features, FEATURE_KINDS)}"
             )
         check_kinds(self.train, self.train_time_s)
+        if self.train_time_s is not None and not self.trains:
+            raise UsageError("--time limits training, and the method original trains none")
         if self.round_to < 1:
             raise UsageError(f"round_to must be at least 1, got {self.round_to}")
         if not self.keep_ratios:
@@ -131,12 +134,27 @@ class SweepSettings:
         """The unpruned network first, then the keep ratios, largest first, each once."""
         return tuple(sorted({1.0, *self.keep_ratios}, reverse=True))
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is done at every keep ratio after the cut."""
+        return (FROZEN,) if self.train == (AUTO,) else self.train
+
+    @property
+    def trains_few(self) -> bool:
+        """Whether few candidates are trained once the frozen ones are known."""
+        return self.train == (AUTO,) and self.method != "original"
+
+    @property
+    def trains(self) -> bool:
+        """Whether any candidate is trained after the cut."""
+        return self.trains_few or set(self.kinds) != {FROZEN}
+
     def candidates(self) -> tuple[tuple[float, str], ...]:
         """Keep ratio and kind of training of every candidate, the unpruned network first.
 
         The unpruned network is frozen: it is what all others are measured by.
         """
-        trained = [(r, kind) for r in self.ratios() if r < 1 for kind in self.train]
+        trained = [(r, kind) for r in self.ratios() if r < 1 for kind in self.kinds]
         return ((1.0, FROZEN), *trained)
 
     def to_json(self) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class Workbench:
         save_pruned(self.backbone, plan, place / "backbone", size=self.settings.tile)
         for name in ("tiles", "labels", "groups", "splits"):
             _write(place / f"{name}.npy", getattr(self.data, name))
-        if any(kind != FROZEN for kind in self.settings.train):
+        if self.settings.trains:
             _write_training(self.training, place)
         value = {
             "settings": self.settings.to_json(),

@@ -72,7 +72,7 @@ class Batches:
         self._wanted = labels if soft is None else (1 - share) * labels + share * soft.labelled
         self._weights = np.where(labels == 1, 0.5 / labels.mean(), 0.5 / (1 - labels.mean()))
         rounds = max(len(labels), settings.least_steps * settings.batch)
-        self.steps = -(-rounds // settings.batch)
+        self.steps = min(-(-rounds // settings.batch), settings.most_steps)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         order = np.random.default_rng([self._settings.seed, number])

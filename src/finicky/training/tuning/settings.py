@@ -18,6 +18,7 @@ class FinetuneSettings:
             Numbers then depend on the machine: what was done is in `Trained`.
         batch: Tiles in a step.
         least_steps: Of an epoch.
+        most_steps: Of an epoch; of more tiles, each epoch draws others.
         rate: Peak learning rate as a share of each layer's own weights (see `rates_by_layer`).
         patience: Epochs without a better validation after which it ends.
         mask_weight: Of the auxiliary loss against the tiles' own; 0: masks are not used.
@@ -31,6 +32,7 @@ class FinetuneSettings:
     time_s: float | None = None
     batch: int = 32
     least_steps: int = 20
+    most_steps: int = 10**6
     rate: float = 0.01
     patience: int = 12
     mask_weight: float = 1.0
