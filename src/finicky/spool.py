@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,19 @@ import numpy as np
 
 from finicky.errors import ShapeError, StorageError
 
-DEFAULT_LIMIT_BYTES = 512 * 2**20
+# 2,300 tiles of 96 px. What lies on disk costs no memory once it is forgotten; see `forget`.
+DEFAULT_LIMIT_BYTES = 64 * 2**20
+
+
+def forget(rows: np.ndarray) -> None:
+    """Let go of the memory that reading mapped rows took; they stay readable, from disk.
+
+    Pages that were read count as the process's own until the system is short of memory. Does
+    nothing to rows in memory, and on systems that cannot do it (Windows).
+    """
+    mapping = getattr(rows, "_mmap", None)
+    if isinstance(mapping, mmap.mmap) and hasattr(mapping, "madvise"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 class Spool:

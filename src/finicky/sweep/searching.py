@@ -17,7 +17,7 @@ from finicky.progress import Progress, silent, titled
 from finicky.pruning import Cutter, PruningPlan, count
 from finicky.ranking import TRACE_SIZE
 from finicky.selection import CandidateMeasure, choose
-from finicky.spool import Spool
+from finicky.spool import Spool, forget
 from finicky.sweep.evaluator import Evaluator, NoPlanError, Plans
 from finicky.sweep.executors import Outcome, reason_of
 from finicky.sweep.folder import SEARCH, RunFolder
@@ -246,7 +246,9 @@ class _Rows:
         return len(self._chosen)
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        return np.asarray(self._tiles[self._chosen[part]])
+        found = np.asarray(self._tiles[self._chosen[part]])
+        forget(self._tiles)
+        return found
 
 
 def _some(bench: Workbench, share: float) -> np.ndarray:

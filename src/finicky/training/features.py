@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from finicky.backbones import Backbone
 from finicky.errors import UsageError, nearest_names
 from finicky.progress import Progress, silent
-from finicky.spool import Spool
+from finicky.spool import Spool, forget
 
 FeatureKind = Literal["mean", "max", "mean+max", "flat"]
 FEATURE_KINDS: tuple[FeatureKind, ...] = get_args(FeatureKind)
@@ -66,6 +66,7 @@ def extract(
         for start in range(0, len(tiles), batch):
             photos = torch.from_numpy(np.array(tiles[start : start + batch]))
             spool.append(head(backbone.module(backbone.preprocessing(photos))).numpy())
+            forget(tiles)
             progress("features", min(start + batch, len(tiles)), len(tiles))
     return spool.rows()
 
