@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def fewer(data: Path, most: int, out: Path) -> Project:
-    """The data set's first photos of every split, in its proportions, as a project of links."""
+    """The data set's first photos of every split, in its proportions, as a project."""
     listed = read_split_csv(data / "split.csv")
     keys = sorted(listed)
     kept = keys if len(keys) <= most else [keys[i] for i in range(0, len(keys), len(keys) // most)]
@@ -108,9 +108,9 @@ def fewer(data: Path, most: int, out: Path) -> Project:
             for folder in ("images", "masks"):
                 # Photos without a defect may have no mask.
                 for source in (data / folder).glob(f"{Path(key).with_suffix('')}.*"):
-                    link = out / folder / source.relative_to(data / folder)
-                    link.parent.mkdir(parents=True, exist_ok=True)
-                    link.symlink_to(source.resolve())
+                    copy = out / folder / source.relative_to(data / folder)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, copy)
         lines = ["image,split,group", *(",".join((key, *listed[key])) for key in kept)]
         (out / "split.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return Project.open(out)
