@@ -58,7 +58,7 @@ def main() -> None:
             f"score {row['score']:.3f} {row['repair']} {mark}"
         )
     print()
-    for line in by_ratio(rows):
+    for line in by_ratio(rows, by_seed):
         print(line)
 
 
@@ -116,19 +116,33 @@ def measure(cell: Cell, times: dict[tuple[int, int], tuple[float, float]]) -> Ca
     )
 
 
-def by_ratio(rows: list[Cell]) -> list[str]:
-    """Means over the divisions, for Markdown."""
+def by_ratio(rows: list[Cell], by_seed: dict[int, list[Cell]]) -> list[str]:
+    """Means over the divisions, and all their answers pooled, for Markdown."""
     lines = []
     for ratio in sorted({row["keep_ratio"] for row in rows}, reverse=True):
         here = [row for row in rows if row["keep_ratio"] == ratio]
         scores = [row["balanced_accuracy"] for row in here]
-        off = np.mean([row["difference"] for row in here])
         lines.append(
-            f"| {ratio:g} | {here[0]['params_share']:.2%} | {here[0]['faster']:.1f} | "
-            f"{np.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f}) | {off:+.3f} | "
+            f"| {ratio:g} | {here[0]['params_share']:.2%} | {here[0]['faster']:.1f} / "
+            f"{here[0]['faster_all']:.1f} | {', '.join(f'{score:.3f}' for score in scores)} | "
+            f"{pooled([by_seed[row['seed']] for row in here], ratio)} | "
             f"{sum(row['repair'] != 'none' for row in here)} of {len(here)} |"
         )
     return lines
+
+
+def pooled(divisions: list[list[Cell]], ratio: float) -> str:
+    """Difference to the unpruned network over several divisions, by photograph."""
+    labels, groups, mine, full = [], [], [], []
+    for cells in divisions:
+        ours = next(c for c in cells if c["keep_ratio"] == ratio)["answers"]
+        theirs = next(c for c in cells if c["criterion"] == "unpruned")["answers"]
+        labels += ours["labels"]
+        groups += ours["groups"]
+        mine += ours["probabilities"]
+        full += theirs["probabilities"]
+    found = bootstrap_difference(labels, mine, full, np.array(groups))["balanced_accuracy"]
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
 if __name__ == "__main__":
