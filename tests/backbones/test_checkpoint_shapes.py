@@ -232,9 +232,9 @@ def test_prefixes_are_found_whatever_they_are() -> None:
 def test_a_prefix_a_name_is_no_work_without_end() -> None:
     """Names are looked through once, however many beginnings they have."""
     names = {f"x{i}.{'y.' * (i % 50)}conv.weight": torch.zeros(1) for i in range(100_000)}
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(strip_prefix(names, {"conv.weight", "conv.bias"})) == 1
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_a_narrow_tensor_makes_no_million_classes(tmp_path: Path, network: nn.Module) -> None:

@@ -118,10 +118,10 @@ CASES: dict[str, tuple[Any, str]] = {
 def test_nodes_that_mean_harm_are_refused_by_name(plain: Path, tmp_path: Path, case: str) -> None:
     change, text = CASES[case]
     path = changed(plain, tmp_path / "bad.pt2", change)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(UnsupportedModelError, match=rf"bad\.pt2 cannot be used: .*{text}"):
         load_backbone(path)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 class _Wide(nn.Module):
@@ -200,8 +200,8 @@ def test_a_weight_that_is_larger_than_its_data_is_refused(plain: Path, tmp_path:
 
 def test_one_name_for_all_values_is_no_work_without_end() -> None:
     draft = Draft((1, 3, 8, 8))
-    start = time.perf_counter()
+    start = time.process_time()
     draft._examples |= {"a": None, **{f"a_{i}": None for i in range(1, 20_000)}}
     for _ in range(20_000):
         draft._examples[draft._fresh("a")] = None
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20

@@ -37,7 +37,7 @@ _WRAPPERS = (
     "student",
 )
 _LARGEST_PICKLE = 64 << 20
-_LARGEST_HEADER = 32 << 20
+_LARGEST_HEADER = 16 << 20
 # A small tensor may stand for a larger one of so many numbers, as those that PyTorch expands do.
 _STRETCHED = 1 << 20
 _MAGIC = 0x1950A86A20F9469CFC6C  # of PyTorch's files from before 1.6
@@ -127,7 +127,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not a safetensors file: {error}") from error
+        reason = " ".join(str(error)[:200].split())
+        raise DataError(f"{path} is not a safetensors file: {reason}") from error
     if strange := [name for name, tensor in tensors.items() if tensor.is_complex()]:
         raise UnsupportedModelError(f"{path}: {strange[0]!r:.80} is of complex numbers")
     return tensors

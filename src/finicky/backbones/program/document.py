@@ -15,7 +15,7 @@ from typing import Any
 from finicky.backbones.archives import Archive
 from finicky.errors import DataError, UnsupportedModelError
 
-_LARGEST_GRAPH = 48 << 20
+_LARGEST_GRAPH = 24 << 20
 _MOST_NODES = 50_000
 _MAJOR = (5, 8)  # versions of the graph's schema that are known
 _PLAIN = {
@@ -121,9 +121,9 @@ def read_document(path: Path) -> Document:
             return _document(raw, configs, root)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{path} cannot be used: {error}") from error
+        except DataError as error:
+            raise DataError(f"{path} is damaged: {error}") from error
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
             raise DataError(f"{path} is damaged: its graph is not as it should be") from error
 
 
