@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from finicky.project import Project
     from finicky.pruned import PrunedModel, prune, prune_many, score_filters
     from finicky.pruning import BackboneDescription, describe_backbone
-    from finicky.sweep import SweepSettings, run_sweep
+    from finicky.sweep import Sweep, SweepSettings, run_sweep
 
 _HOMES = {
     "Backbone": "finicky.backbones",
@@ -41,6 +41,7 @@ _HOMES = {
     "Project": "finicky.project",
     "MaskImportance": "finicky.importance",
     "PrunedModel": "finicky.pruned",
+    "Sweep": "finicky.sweep",
     "SweepSettings": "finicky.sweep",
     "describe_backbone": "finicky.pruning",
     "examine": "finicky.doctor",
@@ -67,6 +68,7 @@ __all__ = [
     "MaskImportance",
     "Project",
     "PrunedModel",
+    "Sweep",
     "SweepSettings",
     "__version__",
     "describe_backbone",

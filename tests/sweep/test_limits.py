@@ -129,7 +129,8 @@ def test_a_search_within_a_budget_and_choices_after_it_keep_it(
     seen = json.loads((tmp_path / "run" / "search.json").read_text())["seen"]
     largest = max(one["keep_ratio"] for one in seen if one["keep_ratio"] < 1)
     assert (
-        largest <= json.loads((tmp_path / "run" / "run.json").read_text())["budget"]["keep_ratio"]
+        largest
+        <= json.loads((tmp_path / "run" / "run.json").read_text())["asked"]["budget"]["keep_ratio"]
     )
     again = select_again(
         tmp_path / "run", DecisionSettings(constraints=Constraints(max_size_mb=100))

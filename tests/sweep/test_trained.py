@@ -163,9 +163,9 @@ def test_what_is_trained_where_nobody_said() -> None:
     assert [o.candidate.name for o in train_few((1.0, 0.5, 0.3), evaluate)] == asked
     assert asked == ["keep-0.3-finetune", "keep-0.3-scratch"]
     asked.clear()
-    train_few(SearchSettings().grid, evaluate)
+    list(train_few(SearchSettings().grid, evaluate))
     assert asked == ["keep-0.1-finetune", "keep-0.1-scratch", "keep-0.2-scratch"]
-    assert train_few((1.0,), evaluate) == []
+    assert list(train_few((1.0,), evaluate)) == []
 
 
 def test_misuse_ends_before_any_work(tmp_path: Path, project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from finicky.sweep.decide import SweepResult, select_again
 from finicky.sweep.execution import Execution
+from finicky.sweep.face import Sweep, SweepCandidate
 from finicky.sweep.folder import RunFolder
 from finicky.sweep.run import run_sweep
 from finicky.sweep.search import SearchSettings
@@ -20,6 +21,8 @@ __all__ = [
     "Execution",
     "RunFolder",
     "SearchSettings",
+    "Sweep",
+    "SweepCandidate",
     "SweepResult",
     "SweepSettings",
     "parse_ratios",

@@ -8,31 +8,42 @@ trained at the smaller of two keep ratios, and the better of them at the larger.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 from finicky.sweep.executors import Outcome
 from finicky.sweep.identity import Candidate
-from finicky.sweep.training_kinds import FINETUNE, SCRATCH
+from finicky.sweep.training_kinds import FINETUNE, SCRATCH, TRAIN_KINDS
 
 # As near to these as keep ratios may be tried.
 SMALL, LARGER = 0.1, 0.2
 
-Evaluate = Callable[[Sequence[Candidate]], list[Outcome]]
+Each = Callable[[Sequence[Candidate]], Iterable[Outcome]]
 
 
-def train_few(ratios: Sequence[float], evaluate: Evaluate) -> list[Outcome]:
-    """Train both kinds at one keep ratio, the better one at another; their outcomes.
+def train_few(ratios: Sequence[float], each: Each) -> Generator[Outcome, None, list[Outcome]]:
+    """Train both kinds at one keep ratio, the better one at another; outcomes as they come.
 
     Args:
         ratios: Keep ratios that may be tried; 1, the unpruned network, is passed over.
-        evaluate: Makes candidates.
+        each: Makes candidates.
     """
     few = few_ratios(ratios)
     if not few:
         return []
-    found = evaluate([Candidate(few[0], FINETUNE), Candidate(few[0], SCRATCH)])
-    better = max(found, key=_quality).candidate.train
-    return found + (evaluate([Candidate(few[1], better)]) if len(few) > 1 else [])
+    found = yield from _passed_on(each([Candidate(few[0], FINETUNE), Candidate(few[0], SCRATCH)]))
+    if len(few) > 1:
+        better = max(found, key=_quality).candidate.train
+        found += yield from _passed_on(each([Candidate(few[1], better)]))
+    return found
+
+
+def _passed_on(outcomes: Iterable[Outcome]) -> Generator[Outcome, None, list[Outcome]]:
+    """The outcomes, by kind, whichever came first."""
+    found = []
+    for outcome in outcomes:
+        found.append(outcome)
+        yield outcome
+    return sorted(found, key=lambda one: TRAIN_KINDS.index(one.candidate.train))
 
 
 def count_few(ratios: Sequence[float]) -> int:

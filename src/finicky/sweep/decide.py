@@ -59,9 +59,7 @@ def decide(
     if not (folder.root / RESULTS).is_file():
         write_table(folder.root / RESULTS, [*rows, *failed])
     choice = choose_row(rows, decision)
-    front = pareto_front(
-        [_number(r["val_f1"]) for r in rows], [_number(r.get("params")) for r in rows]
-    )
+    front = front_of(rows)
     marked = [
         row
         | {
@@ -88,7 +86,7 @@ def select_again(
         raise UsageError(f"{run} holds no {RESULTS}: name the folder of a finished run")
     folder = RunFolder(run)
     with folder.owned():
-        limit = Limit.from_json(read_json(run / RUN).get("budget"))
+        limit = Limit.from_json(read_json(run / RUN).get("asked", {}).get("budget"))
         return _select_again(folder, limit.decision(decision), progress)
 
 
@@ -111,11 +109,23 @@ def _select_again(folder: RunFolder, decision: DecisionSettings, progress: Progr
     return decide(folder, rows, decision, failed=failed, progress=progress)
 
 
+def front_of(rows: Sequence[Row]) -> list[bool]:
+    """Which rows no other is both better than, by F1 on validation, and smaller than."""
+    front = pareto_front(
+        [_number(r["val_f1"]) for r in rows], [_number(r.get("params")) for r in rows]
+    )
+    return [bool(on) for on in front]
+
+
 def leading(
     decision: DecisionSettings, metrics: Sequence[dict[str, Any]]
 ) -> tuple[str, float] | None:
     """Name and score of the candidate that leads before times are known; ``None``: none can."""
-    rows = [quality_columns(m) for m in metrics]
+    return leader_of([quality_columns(m) for m in metrics], decision)
+
+
+def leader_of(rows: Sequence[Row], decision: DecisionSettings) -> tuple[str, float] | None:
+    """The same of rows."""
     try:
         choice = choose_row(rows, decision)
     except (DataError, StopIteration):

@@ -57,7 +57,13 @@ class Evaluator:
         return dict(self._outcomes)
 
     def evaluate(self, candidates: Sequence[Candidate]) -> list[Outcome]:
-        """Outcomes in the order asked for, failed ones included.
+        """Outcomes in the order asked for, failed ones included; raises as `each` does."""
+        for _ in self.each(candidates):
+            pass
+        return [self._outcomes[c.name] for c in candidates]
+
+    def each(self, candidates: Sequence[Candidate]) -> Iterator[Outcome]:
+        """Outcomes as they come, those that were known first; `outcomes` has them in order.
 
         Raises:
             DataError: The unpruned network, which all others are compared with, failed.
@@ -73,11 +79,15 @@ class Evaluator:
                 missing.append(candidate)
             else:
                 self._note(known, "failed" if known.reason else "kept")
+                yield known
         self._clock.start()
-        for outcome in self._executor.run(self._tasks(missing, order), len(missing)):
+        refused: list[Outcome] = []
+        tasks = self._tasks(missing, order, refused)
+        for outcome in self._executor.run(tasks, len(missing)) if missing else ():
             self._settle(outcome)
+            yield outcome
+        yield from refused
         self._outcomes = dict(sorted(self._outcomes.items(), key=lambda item: order[item[0]]))
-        return [self._outcomes[c.name] for c in candidates]
 
     def _known(self, candidate: Candidate) -> Outcome | None:
         changed = self._folder.changed_in(candidate.name)
@@ -88,13 +98,16 @@ class Evaluator:
         reason = self._folder.failed(candidate.name)
         return None if reason is None else Outcome(candidate, None, reason)
 
-    def _tasks(self, missing: Sequence[Candidate], order: Mapping[str, int]) -> Iterator[Task]:
+    def _tasks(
+        self, missing: Sequence[Candidate], order: Mapping[str, int], refused: list[Outcome]
+    ) -> Iterator[Task]:
         for candidate in missing:
             self._folder.discard(candidate.name)
             try:
                 plan = self._plans(candidate)
             except NoPlanError as error:
-                self._settle(Outcome(candidate, None, str(error)))
+                refused.append(Outcome(candidate, None, str(error)))
+                self._settle(refused[-1])
                 continue
             here = self._folder.candidate(candidate.name)
             title = f"candidate {order[candidate.name]} of {len(order)} ({candidate.name})"

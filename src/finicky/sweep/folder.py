@@ -32,6 +32,7 @@ METRICS, FAILED, PREDICTIONS = "metrics.json", "failed.json", "predictions.npz"
 HEAD, ONNX, LATENCY, IMPORTANCE = "head.safetensors", "model.onnx", "latency.json", "importance.npz"
 SCRATCH = ".scratch"
 DEPTH = "depth.json"
+STARTED, DONE = "started", "done"  # in the journal
 # What a candidate's metrics.json vouches for.
 CANDIDATE_FILES = ("plan.json", "model.safetensors", HEAD, ONNX, PREDICTIONS)
 
@@ -61,6 +62,12 @@ class RunFolder:
     @property
     def journal(self) -> Journal:
         return Journal(self.root / JOURNAL)
+
+    @property
+    def done(self) -> bool:
+        """Whether the last start came to its end."""
+        ends = [r["event"] for r in self.journal.read()[0] if r["event"] in (STARTED, DONE)]
+        return ends[-1:] == [DONE]
 
     @contextmanager
     def owned(self) -> Iterator[None]:

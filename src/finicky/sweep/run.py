@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from finicky.backbones import Backbone, load_backbone
+from finicky.backbones import load_backbone
 from finicky.errors import FinickyError, StorageError
 from finicky.files import atomic_path, read_json, write_json
 from finicky.importance import TileOptions
@@ -30,11 +29,12 @@ from finicky.sweep.execution import Execution, start
 from finicky.sweep.executors import Outcome
 from finicky.sweep.folder import (
     DEPTH,
+    DONE,
     IMPORTANCE,
     LATENCY,
     METRICS,
-    RUN,
     SEARCH,
+    STARTED,
     RunFolder,
     read_arrays,
     remove,
@@ -50,6 +50,7 @@ from finicky.sweep.inputs import (
 )
 from finicky.sweep.limits import Limit, limit_of
 from finicky.sweep.maps import keep_crops
+from finicky.sweep.record import Asked, write_run
 from finicky.sweep.search import SearchSettings
 from finicky.sweep.searching import Searcher
 from finicky.sweep.settings import DecisionSettings, SweepSettings
@@ -58,7 +59,6 @@ from finicky.sweep.timing import time_candidates
 from finicky.sweep.trained import training_tiles
 from finicky.sweep.training_kinds import FROZEN
 from finicky.sweep.workbench import Workbench
-from finicky.timing import environment
 
 
 def run_sweep(
@@ -96,13 +96,55 @@ def run_sweep(
             works in the folder.
         StorageError: A file could not be written; what was finished is kept.
     """
+    steps = sweeping(
+        project,
+        out,
+        settings,
+        decision,
+        execution=execution,
+        search=search,
+        budgets=budgets,
+        force=force,
+        progress=progress,
+        listen=listen,
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: SweepResult = end.value
+            return result
+
+
+def sweeping(
+    project: Project,
+    out: Path,
+    settings: SweepSettings,
+    decision: DecisionSettings,
+    *,
+    execution: Execution,
+    search: SearchSettings | None,
+    budgets: Sequence[Budget],
+    limit: Limit | None = None,
+    force: bool,
+    progress: Progress,
+    listen: Listener,
+) -> Generator[Outcome, None, SweepResult]:
+    """What `run_sweep` does, candidate by candidate as they come; closed early, it is stopped.
+
+    ``limit``: what budgets left when they were worked out before.
+    """
     execution.refuse_missing()
     folder = RunFolder(Path(out))
     sweep = _Sweep(project, folder, settings, execution, progress, listen)
-    limit = sweep.limit(budgets)
+    limit = limit or sweep.limit(budgets)
     with folder.owned():
         try:
-            return sweep.run(limit.decision(decision), limit.search(search), limit, force=force)
+            return (
+                yield from sweep.run(
+                    limit.decision(decision), limit.search(search), limit, force=force
+                )
+            )
         except BaseException as error:
             folder.note_end(error)
             raise
@@ -146,12 +188,12 @@ class _Sweep:
         limit: Limit,
         *,
         force: bool,
-    ) -> SweepResult:
+    ) -> Generator[Outcome, None, SweepResult]:
         folder, settings = self._folder, self._settings
-        self._open(search, limit, force)
+        self._open(decision, search, limit, force)
         with Spool() as spool:
             data = self._tiles(spool)
-            outcomes = self._evaluate(data, decision, search)
+            outcomes = yield from self._evaluate(data, decision, search)
             self._look_deep(data)
             done = [o.metrics for o in outcomes if o.metrics is not None]
             # Last and alone: what is made at the same time would slow what is clocked.
@@ -171,19 +213,24 @@ class _Sweep:
             self._crops()
         if search is None:  # the table is not a search's any more
             remove(folder.root / SEARCH)
-        return decide(folder, rows, decision, failed=failed, progress=self._progress)
+        result = decide(folder, rows, decision, failed=failed, progress=self._progress)
+        folder.journal.append(DONE)
+        return result
 
     @cached_property
     def _evidence(self) -> Evidence:
         return gather_evidence(self._project, self._settings, progress=self._progress)
 
-    def _open(self, search: SearchSettings | None, limit: Limit, force: bool) -> None:
+    def _open(
+        self, decision: DecisionSettings, search: SearchSettings | None, limit: Limit, force: bool
+    ) -> None:
         conditions = fingerprint(
             self._project, self._evidence, self._settings, self._backbone.provenance.sha256
         )
         self._folder.open(conditions, force=force)
-        _write_run(self._folder, self._project, self._evidence, self._backbone, conditions, limit)
-        self._folder.journal.append("started")
+        asked = Asked(self._settings, decision, search, limit)
+        write_run(self._folder, self._project, self._evidence, self._backbone, conditions, asked)
+        self._folder.journal.append(STARTED)
         there = len(list(self._folder.root.glob(f"candidates/*/{METRICS}")))
         facts = {"out": str(self._folder.root), "finished": there, "most_kept": limit.keep_ratio}
         self._listen(Event("started", {**facts, "candidates": self._count(search)}))
@@ -208,7 +255,7 @@ class _Sweep:
 
     def _evaluate(
         self, data: TileSet, decision: DecisionSettings, search: SearchSettings | None
-    ) -> list[Outcome]:
+    ) -> Generator[Outcome, None, list[Outcome]]:
         """Every candidate, or those that a search asks for; each at every depth asked for."""
         candidates = [Candidate(*each) for each in self._settings.candidates()]
         ends = self._ends(data)
@@ -241,14 +288,15 @@ class _Sweep:
             )
             if search is not None:
                 searcher = Searcher(search, bench, evaluator, self._plan, self._folder, decision)
-                found = searcher.run(progress=self._progress)
-                earlier = _ended([one.candidate for one in found], ends)
-                found += evaluator.evaluate(earlier) if earlier else []
-            else:
-                found = evaluator.evaluate([*candidates, *_ended(candidates, ends)])
+                yield from searcher.run(progress=self._progress)
+                found = [outcome.candidate for outcome in evaluator.outcomes.values()]
+                candidates = sorted(found, key=lambda candidate: -candidate.keep_ratio)
+            candidates += _ended(candidates, ends)
+            yield from evaluator.each(candidates)
+            outcomes = [evaluator.outcomes[one.name] for one in candidates]
             if self._settings.trains_few:
-                found += train_few(self._ratios(search), evaluator.evaluate)
-            return found
+                outcomes += yield from train_few(self._ratios(search), evaluator.each)
+            return outcomes
 
     def _ends(self, data: TileSet) -> tuple[str, ...]:
         """Earlier layers at which candidates end too."""
@@ -343,30 +391,3 @@ class _Sweep:
 def _ended(candidates: Sequence[Candidate], ends: Sequence[str]) -> list[Candidate]:
     """The same candidates, ended at earlier layers."""
     return [replace(c, depth=layer) for layer in ends for c in candidates if not c.unpruned]
-
-
-def _write_run(
-    folder: RunFolder,
-    project: Project,
-    evidence: Evidence,
-    backbone: Backbone,
-    conditions: dict[str, Any],
-    limit: Limit,
-) -> None:
-    groups: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
-    for pair in evidence.usable:
-        split, _ = evidence.splits[pair.key]
-        groups[split].append(pair.key)
-    value = {
-        "format": "finicky-run",
-        "version": 1,
-        "written": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "conditions": conditions,
-        "project": project.root.name,
-        "photos": groups,
-        "budget": limit.to_json(),
-        "rejected": [[str(r.path), r.reason] for r in evidence.rejected],
-        "provenance": backbone.provenance.to_json(),
-        "environment": environment(),
-    }
-    write_json(folder.root / RUN, value)

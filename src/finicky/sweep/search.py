@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
@@ -45,6 +46,14 @@ class SearchSettings:
     evaluated: int = 4
     most_glances: int = 36
     tolerance: float = 0.01
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """From a plain value, as `asdict` and JSON make it."""
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in value.items()
+        }
+        return cls(**fields)
 
     @property
     def usually_evaluated(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -68,28 +68,26 @@ class Searcher:
         self._plans, self._folder, self._decision = plans, folder, decision
         self._seen: dict[tuple[float, float], Seen] = {}
 
-    def run(self, *, progress: Progress = silent) -> list[Outcome]:
-        """Search to the end; outcomes of what was evaluated in full, the largest ratio first.
+    def run(self, *, progress: Progress = silent) -> Iterator[Outcome]:
+        """Search to the end; outcomes of what is evaluated in full, as they come.
 
         What an earlier start of the run looked at is not looked at again. The trail is written to
         ``search.json``.
         """
         self._recall()
-        self._evaluate((1.0,))
+        yield from self._evaluate((1.0,))
         settings, macs = self._distinct()
         search = Search(settings, macs)
         while not (step := search.step(self._looks())).last:
             if step.share == 1:
-                self._evaluate(step.ratios)
+                yield from self._evaluate(step.ratios)
             else:
                 for number, ratio in enumerate(step.ratios, start=1):
                     report = titled(progress, f"glance {number} of {len(step.ratios)}")
                     self._glance(ratio, step.share, report)
         self._write(search.trail(self._looks()))
-        found = self._evaluator.outcomes.values()
-        return sorted(found, key=lambda outcome: -outcome.candidate.keep_ratio)
 
-    def _evaluate(self, ratios: Sequence[float]) -> None:
+    def _evaluate(self, ratios: Sequence[float]) -> Iterator[Outcome]:
         """Full candidates of every kind of training; the best of them stands for its ratio."""
         kinds = self._bench.settings.kinds
         wanted = [
@@ -98,7 +96,8 @@ class Searcher:
             for kind in (kinds if ratio < 1 else kinds[:1])
         ]
         best: dict[float, Seen] = {}
-        for outcome in self._evaluator.evaluate(wanted):
+        yield from self._evaluator.each(wanted)
+        for outcome in (self._evaluator.outcomes[one.name] for one in wanted):
             seen = _of_metrics(outcome)
             kept = best.get(seen.keep_ratio)
             if kept is None or self._score(seen) > self._score(kept) or math.isnan(kept.f1):
