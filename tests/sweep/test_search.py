@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import finicky.sweep.glance
 import finicky.sweep.run
-import finicky.sweep.searching
 from finicky.data.surfaces import write_surfaces
 from finicky.errors import DataError, StorageError
 from finicky.progress import silent
@@ -222,14 +222,14 @@ def _glances(run: Path) -> dict[tuple[float, float], float | None]:
 def test_glances_that_fail_are_passed_over_and_those_by_chance_tried_again(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, faults = finicky.sweep.searching.train_head, [DataError("one class"), MemoryError("8")]
+    whole, faults = finicky.sweep.glance.train_head, [DataError("one class"), MemoryError("8")]
 
     def faulty(*given: Any, **more: Any) -> Any:
         if faults:
             raise faults.pop(0)
         return whole(*given, **more)
 
-    monkeypatch.setattr(finicky.sweep.searching, "train_head", faulty)
+    monkeypatch.setattr(finicky.sweep.glance, "train_head", faulty)
     run_sweep(project, tmp_path / "run", SETTINGS, search=FEW)
     seen = _glances(tmp_path / "run")
     assert [seen[ratio, 0.25] for ratio in (0.4, 0.3)] == [None, None]
@@ -246,7 +246,7 @@ def test_full_disk_ends_a_search(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(finicky.sweep.searching, "extract", full)
+    monkeypatch.setattr(finicky.sweep.glance, "extract", full)
     with pytest.raises(StorageError, match="No space left"):
         run_sweep(project, tmp_path / "run", SETTINGS, search=FEW)
 
@@ -266,13 +266,13 @@ def test_ratios_that_the_original_method_cannot_cut_are_passed_over(
 def test_glances_see_the_repair_that_was_asked_for(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, kinds = finicky.sweep.searching.repair_by, set()
+    whole, kinds = finicky.sweep.glance.repair_by, set()
 
     def noted(kind: str, *rest: Any) -> Any:
         kinds.add(kind)
         return whole(kind, *rest)
 
-    monkeypatch.setattr(finicky.sweep.searching, "repair_by", noted)
+    monkeypatch.setattr(finicky.sweep.glance, "repair_by", noted)
     search = replace(FEW, grid=(0.2,))
     run_sweep(project, tmp_path / "run", replace(SETTINGS, repair="rescale"), search=search)
     assert kinds == {"rescale"}

@@ -16,7 +16,7 @@ from finicky.export import HEAD_TOLERANCE, Classifier, export_onnx
 from finicky.files import atomic_path
 from finicky.mapping import OVERLAP
 from finicky.progress import Progress, silent
-from finicky.pruning import PruningPlan, count, cut, save_pruned
+from finicky.pruning import Cutter, PruningPlan, count, save_pruned
 from finicky.spool import Spool
 from finicky.sweep.folder import HEAD, ONNX, PREDICTIONS, read_arrays
 from finicky.sweep.identity import Candidate
@@ -50,7 +50,7 @@ class Heads:
 
 def evaluate_candidate(
     candidate: Candidate,
-    backbone: Backbone,
+    cutter: Cutter,
     plan: PruningPlan,
     data: TileSet,
     settings: SweepSettings,
@@ -66,7 +66,7 @@ def evaluate_candidate(
 
     Args:
         candidate: Which one.
-        backbone: Unpruned.
+        cutter: Of the unpruned network, to the depth at which the candidate ends.
         plan: What stays; the unpruned network's plan keeps all.
         data: Tiles of all splits.
         settings: Of the sweep.
@@ -79,7 +79,7 @@ def evaluate_candidate(
     """
     repairs = settings.repairs if plan.keep_ratio < 1 else ("none",)
     trials = [
-        _try(backbone, plan, data, settings, repair, reconstructor, progress) for repair in repairs
+        _try(cutter, plan, data, settings, repair, reconstructor, progress) for repair in repairs
     ]
     best = max(trials, key=lambda trial: trial.validation_score)
     if candidate.train != FROZEN:
@@ -142,7 +142,7 @@ class _Trial:
 
 
 def _try(
-    backbone: Backbone,
+    cutter: Cutter,
     plan: PruningPlan,
     data: TileSet,
     settings: SweepSettings,
@@ -150,10 +150,9 @@ def _try(
     reconstructor: Reconstructor | None,
     progress: Progress,
 ) -> _Trial:
-    module = cut(backbone.module, plan.decisions, settings.tile)
+    smaller = cutter.cut(plan.decisions)
     if reconstructor is not None:
-        repair_by(repair, reconstructor, module, plan.kept)
-    smaller = backbone.with_module(module)
+        repair_by(repair, reconstructor, smaller.module, plan.kept)
     with Spool() as spool:
         features = extract(smaller, data.tiles, spool, kind=settings.features, progress=progress)  # type: ignore[arg-type]
         heads = train_heads(features, data, settings)

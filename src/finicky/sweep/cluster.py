@@ -21,7 +21,8 @@ import numpy as np
 
 from finicky.errors import DataError, MissingDependencyError, StorageError
 from finicky.files import sha256_bytes, sha256_file, write_bytes
-from finicky.sweep.executors import Outcome, Task, attempt
+from finicky.progress import Progress, silent
+from finicky.sweep.executors import Outcome, SideBySide, Task, attempt
 from finicky.sweep.versions import code_sha256, packages
 from finicky.sweep.workbench import TILES, Workbench
 from finicky.sweep.workers import TRIES
@@ -40,9 +41,19 @@ class RayWorkers:
         count: Tasks at a time; 0: one for each CPU of the cluster.
         place: Folder of this machine for what is laid out before it is put into the store.
         address: Of the cluster, as ``auto`` or ``ray://head:10001``; ``None``: one of this machine.
+        progress: Told of each task that is done.
     """
 
-    def __init__(self, bench: Workbench, count: int, place: Path, address: str | None) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        count: int,
+        place: Path,
+        address: str | None,
+        *,
+        progress: Progress = silent,
+    ) -> None:
+        self._progress = progress
         self._bench, self._count, self._place, self._address = bench, count, place, address
         self._ours = False
         self._pending: dict[Any, Task] = {}
@@ -82,22 +93,25 @@ class RayWorkers:
         if self._ours:
             ray.shutdown()
 
-    def run(self, tasks: Iterator[Task], count: int) -> Iterator[Outcome]:
+    def run(self, tasks: Iterator[Task], count: int, *, cost: float = 1.0) -> Iterator[Outcome]:
         """The `Executor` protocol."""
+        del cost
         ray = import_ray()
-        if not count:
-            return
+        told = SideBySide(self._progress, count)
         key, inputs = self._put()
         make = ray.remote(num_cpus=1, max_retries=TRIES - 1)(_make)
         most = self._count or max(1, int(ray.cluster_resources().get("CPU", 1)))
         while True:
             for task in islice(tasks, most - len(self._pending)):
+                told.begin(task)
                 self._pending[make.remote(key, inputs, task.to_json())] = task
             if not self._pending:
                 return
             ready, _ = ray.wait(list(self._pending), num_returns=1)
             for reference in ready:
-                yield self._outcome(self._pending.pop(reference), reference)
+                outcome = self._outcome(self._pending.pop(reference), reference)
+                told.end()
+                yield outcome
 
     def _put(self) -> tuple[str, list[Any]]:
         """The shared inputs in the object store, once, and what names them."""

@@ -71,13 +71,15 @@ def start(
             from finicky.sweep.cluster import RayWorkers
 
             address = execution.ray_address
-            yield stack.enter_context(RayWorkers(bench, execution.workers, place, address))
+            yield stack.enter_context(
+                RayWorkers(bench, execution.workers, place, address, progress=progress)
+            )
             return
         count = execution.workers or available_cores()
         if count == 1:
             yield here
         else:
-            side_by_side = stack.enter_context(LocalWorkers(bench, count, place))
+            side_by_side = stack.enter_context(LocalWorkers(bench, count, place, progress=progress))
             yield side_by_side if execution.workers else _AsIsWorth(here, side_by_side)
 
 
@@ -87,8 +89,9 @@ class _AsIsWorth:
     def __init__(self, here: InProcess, side_by_side: LocalWorkers) -> None:
         self._here, self._side_by_side = here, side_by_side
         self._seconds: float | None = None
+        self._least = WORTH_STARTING_S
 
-    def run(self, tasks: Iterator[Task], count: int) -> Iterator[Outcome]:
+    def run(self, tasks: Iterator[Task], count: int, *, cost: float = 1.0) -> Iterator[Outcome]:
         """The `Executor` protocol."""
         if self._seconds is None:
             first = next(tasks, None)
@@ -97,6 +100,8 @@ class _AsIsWorth:
             outcome = next(self._here.run(iter([first]), 1))
             self._seconds, count = outcome.seconds, count - 1
             yield outcome
-        worth = count > 1 and self._seconds * count >= WORTH_STARTING_S
+        worth = count > 1 and self._seconds * cost * count >= self._least
+        if worth:
+            self._least = 0.0  # once they are there, starting them costs nothing
         executor: Executor = self._side_by_side if worth else self._here
         yield from executor.run(tasks, count)

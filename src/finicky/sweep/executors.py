@@ -21,12 +21,16 @@ _STORAGE = {errno.ENOSPC, errno.EIO, errno.EROFS, getattr(errno, "EDQUOT", errno
 
 @dataclass(frozen=True)
 class Task:
-    """One candidate to make, the folder that its files go to, and what to call it meanwhile."""
+    """One candidate to make, the folder that its files go to, and what to call it meanwhile.
+
+    ``share``: of the training photographs; below 1 it is a glance, which leaves no files.
+    """
 
     candidate: Candidate
     plan: PruningPlan
     here: Path
     title: str
+    share: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
         """A plain value for JSON."""
@@ -35,6 +39,7 @@ class Task:
             "plan": self.plan.to_json(),
             "here": str(self.here.resolve()),
             "title": self.title,
+            "share": self.share,
         }
 
     @classmethod
@@ -42,7 +47,7 @@ class Task:
         """The inverse of `to_json`."""
         plan = PruningPlan.from_json(value["plan"], "the task")
         candidate = Candidate.from_json(value["candidate"])
-        return cls(candidate, plan, Path(value["here"]), value["title"])
+        return cls(candidate, plan, Path(value["here"]), value["title"], value["share"])
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Outcome:
 
     Attributes:
         candidate: Which.
-        metrics: What its ``metrics.json`` is to hold; ``None`` if it failed.
+        metrics: What its ``metrics.json`` is to hold, or what a glance told; ``None`` if it failed.
         reason: One line; empty unless it failed.
         final: Whether another try would fail in the same way.
         seconds: How long it took; 0 where an earlier start had done it.
@@ -67,8 +72,11 @@ class Outcome:
 class Executor(Protocol):
     """Makes candidates, one after the other or many at a time."""
 
-    def run(self, tasks: Iterator[Task], count: int) -> Iterator[Outcome]:
-        """Outcomes as they come; ``count`` tasks, each asked for when there is room for it."""
+    def run(self, tasks: Iterator[Task], count: int, *, cost: float = 1.0) -> Iterator[Outcome]:
+        """Outcomes as they come; ``count`` tasks, each asked for when there is room for it.
+
+        ``cost``: of a task, next to what the first one of all cost.
+        """
         ...
 
 
@@ -78,11 +86,29 @@ class InProcess:
     def __init__(self, bench: Workbench, *, progress: Progress = silent) -> None:
         self._bench, self._progress = bench, progress
 
-    def run(self, tasks: Iterator[Task], count: int) -> Iterator[Outcome]:
+    def run(self, tasks: Iterator[Task], count: int, *, cost: float = 1.0) -> Iterator[Outcome]:
         """The `Executor` protocol."""
-        del count
+        del count, cost
         for task in tasks:
             yield attempt(self._bench, task, progress=titled(self._progress, task.title))
+
+
+class SideBySide:
+    """Tells how many of some tasks are done; what each is at, its process alone knows."""
+
+    def __init__(self, progress: Progress, count: int) -> None:
+        self._progress, self._count, self._done, self._stage = progress, count, 0, ""
+
+    def begin(self, task: Task) -> None:
+        """A task is handed out."""
+        if not self._stage:
+            self._stage = "glances" if task.share < 1 else "candidates"
+            self._progress(self._stage, 0, self._count)
+
+    def end(self) -> None:
+        """One is done."""
+        self._done += 1
+        self._progress(self._stage, self._done, self._count)
 
 
 def attempt(bench: Workbench, task: Task, *, progress: Progress = silent) -> Outcome:
@@ -93,7 +119,10 @@ def attempt(bench: Workbench, task: Task, *, progress: Progress = silent) -> Out
     """
     start = time.monotonic()
     try:
-        metrics = bench.make(task.candidate, task.plan, task.here, progress=progress)
+        if task.share < 1:
+            metrics = bench.glance(task.plan, task.share, progress=progress)
+        else:
+            metrics = bench.make(task.candidate, task.plan, task.here, progress=progress)
     except Exception as error:
         reason, final = reason_of(error, task.here)
         return Outcome(task.candidate, None, reason, final, time.monotonic() - start)

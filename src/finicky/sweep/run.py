@@ -287,8 +287,9 @@ class _Sweep:
                 listen=self._listen,
             )
             if search is not None:
-                searcher = Searcher(search, bench, evaluator, self._plan, self._folder, decision)
-                yield from searcher.run(progress=self._progress)
+                yield from Searcher(
+                    search, bench, evaluator, executor, self._plan, self._folder, decision
+                ).run()
                 found = [outcome.candidate for outcome in evaluator.outcomes.values()]
                 candidates = sorted(found, key=lambda candidate: -candidate.keep_ratio)
             candidates += _ended(candidates, ends)

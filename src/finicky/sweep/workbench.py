@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -17,9 +17,10 @@ from finicky.backbones.truncation import truncate
 from finicky.classes import MaskClass
 from finicky.files import atomic_path, read_json, write_json
 from finicky.progress import Progress, silent
-from finicky.pruning import PruningPlan, restore, save_pruned
-from finicky.ranking import unpruned_plan
+from finicky.pruning import Cutter, PruningPlan, restore, save_pruned
+from finicky.ranking import TRACE_SIZE, unpruned_plan
 from finicky.sweep.candidate import evaluate_candidate
+from finicky.sweep.glance import glance
 from finicky.sweep.identity import Candidate
 from finicky.sweep.inputs import TileSet
 from finicky.sweep.settings import SweepSettings
@@ -49,17 +50,18 @@ class Workbench:
     cut_training: Callable[[], TrainingTiles] | None = field(default=None, repr=False)
     train_time_s: float | None = None
     _shorter: dict[str, Backbone] = field(default_factory=dict, repr=False)
+    _cutters: dict[str, Cutter] = field(default_factory=dict, repr=False)
 
     def make(
         self, candidate: Candidate, plan: PruningPlan, here: Path, *, progress: Progress = silent
     ) -> dict[str, Any]:
         """Cut, train, test and export one candidate into ``here``; returns its metrics."""
         with threads(THREADS):
-            whole = self.at(candidate.depth)
+            cutter = self.cutter(candidate.depth)
             repair = not candidate.unpruned and set(self.settings.repairs) != {"none"}
             return evaluate_candidate(
                 candidate,
-                whole,
+                cutter,
                 plan,
                 self.data,
                 self.settings,
@@ -70,6 +72,29 @@ class Workbench:
                 train_time_s=self.train_time_s,
                 progress=progress,
             )
+
+    def glance(
+        self, plan: PruningPlan, share: float, *, progress: Progress = silent
+    ) -> dict[str, Any]:
+        """Look at a network on a share of the training photographs; returns a `Seen`, plain."""
+        with threads(THREADS):
+            repair = self.settings.repairs[0] != "none"
+            return glance(
+                self.cutter().cut(plan.decisions),
+                plan,
+                share,
+                self.data,
+                self.settings,
+                reconstructor=self.reconstructor if repair else None,
+                progress=progress,
+            ).to_json()
+
+    def cutter(self, depth: str = "") -> Cutter:
+        """Cuts the unpruned network, to a depth; what belongs together in it is found once."""
+        if depth not in self._cutters:
+            whole = replace(self.at(depth), head=None)
+            self._cutters[depth] = Cutter(whole, max(TRACE_SIZE, whole.min_size))
+        return self._cutters[depth]
 
     def at(self, depth: str) -> Backbone:
         """The unpruned network, to the depth at which a candidate ends."""

@@ -23,7 +23,8 @@ from typing import Any, Self
 
 import finicky
 from finicky.errors import DataError, StorageError
-from finicky.sweep.executors import Outcome, Task
+from finicky.progress import Progress, silent
+from finicky.sweep.executors import Outcome, SideBySide, Task
 from finicky.sweep.workbench import Workbench
 
 # A candidate that took its process down so often is given up.
@@ -40,9 +41,13 @@ class LocalWorkers:
         bench: Whose candidates are made.
         count: Of processes.
         place: Folder for what they share.
+        progress: Told of each task that is done.
     """
 
-    def __init__(self, bench: Workbench, count: int, place: Path) -> None:
+    def __init__(
+        self, bench: Workbench, count: int, place: Path, *, progress: Progress = silent
+    ) -> None:
+        self._progress = progress
         self._bench, self._count, self._place = bench, count, place
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="sweep-worker")
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
@@ -64,9 +69,10 @@ class LocalWorkers:
         for worker in self._workers:
             worker.close()
 
-    def run(self, tasks: Iterator[Task], count: int) -> Iterator[Outcome]:
+    def run(self, tasks: Iterator[Task], count: int, *, cost: float = 1.0) -> Iterator[Outcome]:
         """The `Executor` protocol."""
-        del count
+        del cost
+        told = SideBySide(self._progress, count)
         if not self._workers:
             self._bench.lay_out(self._place)
             self._workers = [_Worker(self._place, number) for number in range(self._count)]
@@ -75,11 +81,15 @@ class LocalWorkers:
         pending: set[Future[Outcome]] = set()
         while True:
             for task in islice(tasks, self._count - len(pending)):
+                told.begin(task)
                 pending.add(self._threads.submit(self._make, task))
             if not pending:
                 return
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
+            for future in done:
+                outcome = future.result()
+                told.end()
+                yield outcome
 
     def _make(self, task: Task) -> Outcome:
         worker = self._idle.get()
