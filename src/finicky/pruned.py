@@ -29,7 +29,7 @@ from finicky.pruning import (
     save_pruned,
 )
 from finicky.pruning.budget import parse_budgets
-from finicky.ranking import TRACE_SIZE, FinickyRanking, Ranking, check_method, rank
+from finicky.ranking import FinickyRanking, Ranking, check_method, rank
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ def _cut_all(
     progress: Progress,
 ) -> Iterator[PrunedModel]:
     groups = ranking.groups if isinstance(ranking, FinickyRanking) else None
-    cutter = Cutter(backbone, max(TRACE_SIZE, backbone.min_size), groups=groups)
+    cutter = Cutter(backbone, backbone.trace_size, groups=groups)
     for number, keep_ratio in enumerate(keep_ratios, start=1):
         plan = ranking.plan(keep_ratio)
         smaller = cutter.cut(plan.decisions)

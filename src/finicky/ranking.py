@@ -41,9 +41,6 @@ from finicky.pruning import (
     plan_from_scores,
 )
 
-# The trial photo on which a network is traced; any size that the network takes would do.
-TRACE_SIZE = 64
-
 
 class Ranking(Protocol):
     """Knows which channels a network should keep, at any ratio.
@@ -111,7 +108,7 @@ def remembered(
 
     What was seen of the photos is not in it. Arguments as for `rank`.
     """
-    groups = find_groups(backbone.module, max(TRACE_SIZE, backbone.min_size))
+    groups = find_groups(backbone.module, backbone.trace_size)
     rule = Allocation(round_to=round_to)
     return FinickyRanking(backbone.name, groups, scores, criterion_name, rule)
 
@@ -126,7 +123,7 @@ def check_method(method: str, backbone: Backbone) -> None:
 
 def unpruned_plan(backbone: Backbone) -> PruningPlan:
     """The plan that keeps everything: keep ratio 1."""
-    layers = convolutions(backbone.module, max(TRACE_SIZE, backbone.min_size))
+    layers = convolutions(backbone.module, backbone.trace_size)
     kept = {name: list(range(conv.out_channels)) for name, conv in layers.items()}
     return PruningPlan(backbone.name, "none", 1.0, kept, (), "none")
 
@@ -173,7 +170,7 @@ def rank(
     if method == "original":
         return _rank_original(backbone, pairs, classes, targets)
     chosen = criterion(criterion_name)
-    size = max(TRACE_SIZE, backbone.min_size)
+    size = backbone.trace_size
     groups = find_groups(backbone.module, size)
     evidence = look(
         backbone,
@@ -222,7 +219,7 @@ def look(
     tiles = replace(tiles, size=max(tiles.size, backbone.min_size))
     evidence = gather(
         backbone.module,
-        max(TRACE_SIZE, backbone.min_size),
+        backbone.trace_size,
         windows=lambda: scoring_batches(pairs, options=windows, **about),  # type: ignore[arg-type]
         tiles=lambda: tile_batches(pairs, options=tiles, **about),  # type: ignore[arg-type]
         needs={need for one in wanted for need in one.needs},

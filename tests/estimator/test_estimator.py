@@ -24,7 +24,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 import finicky
-from finicky.backbones import Backbone, Provenance, freeze
+from finicky.backbones import Backbone, Provenance, freeze, load_backbone
 from finicky.backbones.backbone import PREPROCESSINGS
 from finicky.errors import DataError, ShapeError, UsageError
 from finicky.estimator import FinickyClassifier
@@ -131,6 +131,9 @@ def test_a_list_of_photos_of_several_sizes_goes_with_masks_of_those_sizes(marked
     several, theirs = [*large, *photos[half:]], [*marks, *masks[half:]]
     found = _classifier().fit(several, labels, masks=theirs)
     assert found.predict(several).shape == (len(several),)
+    together = np.empty(len(several), dtype=object)
+    together[:] = several
+    np.testing.assert_array_equal(found.predict_proba(together), found.predict_proba(several))
     with pytest.raises(ShapeError, match=f"mask 0 is {SIZE}×{SIZE} px, its photo {2 * SIZE}"):
         _classifier().fit(several, labels, masks=masks)
 
@@ -191,8 +194,24 @@ def test_saved_and_loaded_answers_are_equal(marked: Any, tmp_path: Path, network
     assert isinstance(again, FinickyClassifier)
     np.testing.assert_array_equal(again.predict_proba(X), made.predict_proba(X))
     assert again.predict(X[:2]).tolist() == made.predict(X[:2]).tolist()
-    assert again.get_params()["keep_ratio"] == 0.1
+    assert again.get_params() == made.get_params()
     assert not list(tmp_path.rglob("*.pkl"))
+
+
+def test_loaded_without_its_whole_backbone_it_is_not_fitted_with_another(
+    marked: Any, tmp_path: Path
+) -> None:
+    photos, labels, masks, _ = marked
+    whole = load_backbone("alexnet", weights="random")
+    photos, masks = photos.repeat(2, 1).repeat(2, 2), masks.repeat(2, 1).repeat(2, 2)
+    made = FinickyClassifier(whole, size=64, keep_ratio=0.1, C=1.0, repair="none")
+    made.fit(photos, labels, masks=masks).save(tmp_path)
+    again = FinickyClassifier.load(tmp_path)
+    np.testing.assert_array_equal(again.predict_proba(photos), made.predict_proba(photos))
+    with pytest.raises(UsageError, match=r"set_params\(backbone=\.\.\.\) before fitting it again"):
+        again.fit(photos, labels, masks=masks)
+    again.set_params(backbone=whole).fit(photos, labels, masks=masks)
+    np.testing.assert_array_equal(again.predict_proba(photos), made.predict_proba(photos))
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,9 @@ def find_preprocessing(name: str) -> Preprocessing:
     return replace(PREPROCESSINGS[name], origin=f"{name}, as --preprocessing says")
 
 
+_TRACE_SIZE = 64
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Where weights came from: a sentence, a licence, and the file's SHA-256 if there is a file."""
@@ -115,6 +118,11 @@ class Backbone:
     def whole(self) -> nn.Module:
         """Features, then head: ``(N, 3, H, W)`` in, ``(N, classes)`` out; shares their layers."""
         return self.module if self.head is None else Whole(self.module, self.head)
+
+    @property
+    def trace_size(self) -> int:
+        """Side in px of a trial photo to trace the network on: any that it takes would do."""
+        return max(_TRACE_SIZE, self.min_size)
 
     def with_module(self, module: nn.Module, head: nn.Module | None = None) -> Backbone:
         """The same backbone around another (pruned) module and head, frozen and in eval mode.

@@ -62,6 +62,8 @@ def as_photos(X: Any, size: int) -> Photos | None:
         X = np.stack(X)
     if not isinstance(X, np.ndarray):
         return None
+    if X.dtype == object and X.ndim == 1 and len(X) and all(_is_picture(x) for x in X):
+        return as_photos(list(X), size)  # photos of several sizes, as an array
     if X.ndim == 1 and len(X) and all(isinstance(x, (str, Path)) for x in X.tolist()):
         return Photos([Path(x) for x in X.tolist()], size)
     if X.ndim < 3:

@@ -41,7 +41,8 @@ class FinickyClassifier(ClassifierMixin, BaseEstimator):
     parameters of the network say.
 
     Args:
-        backbone: Name or file, as `load_backbone` takes it, or a `Backbone`.
+        backbone: Name or file, as `load_backbone` takes it, or a `Backbone`; ``None`` only in one
+            that was loaded without it.
         keep_ratio: Share of channels that stays in every layer, in (0, 1]; 1 cuts nothing and
             needs no masks.
         method: ``finicky``, or ``original`` for the 2021 method, plain chains only.
@@ -72,7 +73,7 @@ class FinickyClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        backbone: str | Path | Backbone = "vgg16",
+        backbone: str | Path | Backbone | None = "vgg16",
         *,
         keep_ratio: float = 0.2,
         method: str = "finicky",
@@ -162,6 +163,9 @@ class FinickyClassifier(ClassifierMixin, BaseEstimator):
     def save(self, folder: str | Path) -> None:
         """Write network, head and, last, ``classifier.json``; `finicky.load` reads them back.
 
+        Of a backbone that was given as a `Backbone` the pruned network is kept, not the whole one:
+        to fit what was loaded again, set the parameter ``backbone`` first.
+
         Raises:
             UsageError: The backbone is a module of your own, which no file can describe.
         """
@@ -176,6 +180,7 @@ class FinickyClassifier(ClassifierMixin, BaseEstimator):
             "format": "finicky-classifier",
             "version": 1,
             "backbone": None if isinstance(self.backbone, Backbone) else str(self.backbone),
+            "weights": None if self.weights is None else str(self.weights),
             "params": {name: getattr(self, name) for name in _PARAMS},
             "classes": {"values": self.classes_.tolist(), "type": self.classes_.dtype.str},
             "n_features_in": int(self.n_features_in_),
@@ -193,7 +198,7 @@ class FinickyClassifier(ClassifierMixin, BaseEstimator):
             if card["format"] != "finicky-classifier" or card["version"] != 1:
                 raise DataError(f"{folder / CARD} is no classifier that this Finicky reads")
             params = {name: card["params"][name] for name in _PARAMS}
-            found = cls(card["backbone"] or "vgg16", **params)
+            found = cls(card["backbone"], weights=card.get("weights"), **params)
             found.classes_ = _classes(card["classes"])
             found.n_features_in_ = int(card["n_features_in"])
             network, digest = card["network"], card["head_sha256"]
@@ -243,6 +248,11 @@ class FinickyClassifier(ClassifierMixin, BaseEstimator):
     ) -> None:
         check_keep_ratio(self.keep_ratio)
         full = self.backbone
+        if full is None:
+            raise UsageError(
+                "this classifier was loaded, and its whole backbone was not saved, since it was "
+                "given as an object: set_params(backbone=...) before fitting it again"
+            )
         if not isinstance(full, Backbone):
             full = load_backbone(full, weights=self.weights)
         full.check_size(photos.size)

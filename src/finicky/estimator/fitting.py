@@ -20,7 +20,6 @@ from finicky.importance import (
 )
 from finicky.pruning import Allocation, Cutter, PruningPlan, find_groups
 from finicky.ranking import (
-    TRACE_SIZE,
     FinickyRanking,
     OriginalRanking,
     Ranking,
@@ -54,7 +53,7 @@ def prune_photos(
     check_method(method, full)
     if keep_ratio == 1:
         return full, unpruned_plan(full), {}
-    size = max(TRACE_SIZE, full.min_size)
+    size = full.trace_size
     ranking: Ranking
     if method == "original":
         ranking = OriginalRanking(full.name, _original(full, photos, masks))
@@ -128,7 +127,7 @@ def _scores(
 
     evidence = gather(
         full.module,
-        max(TRACE_SIZE, full.min_size),
+        full.trace_size,
         windows=windows,
         tiles=tiles,
         needs=chosen.needs,

@@ -33,7 +33,7 @@ from finicky.importance import (
 from finicky.progress import Progress, silent, titled
 from finicky.project import Project
 from finicky.pruning import PruningPlan, count, cut, find_groups, plan_from_scores
-from finicky.ranking import TRACE_SIZE, look, rank, unpruned_plan
+from finicky.ranking import look, rank, unpruned_plan
 from finicky.spool import Spool
 from finicky.sweep.inputs import (
     Evidence,
@@ -147,7 +147,7 @@ class _Bench:
     ) -> None:
         self._project, self._backbone = project, backbone
         self._sweep, self._settings, self._progress = sweep, settings, progress
-        self._size = max(TRACE_SIZE, backbone.min_size)
+        self._size = backbone.trace_size
         self._scores: dict[str, dict[str, np.ndarray]] = {}
         self._reconstructor: Reconstructor | None = None
 

@@ -16,7 +16,7 @@ from finicky.evaluation import score_predictions
 from finicky.importance import Evidence
 from finicky.progress import Progress, silent
 from finicky.pruning import PruningPlan, find_groups
-from finicky.ranking import TRACE_SIZE, FinickyRanking, Ranking
+from finicky.ranking import FinickyRanking, Ranking
 from finicky.sweep.identity import Candidate
 from finicky.sweep.inputs import Splits, TileSet
 from finicky.sweep.texture import describe_tiles
@@ -95,7 +95,7 @@ class DepthLook:
         assert isinstance(ranking, FinickyRanking)
         if candidate.depth not in self._plans:
             shorter = truncate(self._backbone, candidate.depth, size=self._size)
-            groups = find_groups(shorter.module, max(TRACE_SIZE, shorter.min_size))
+            groups = find_groups(shorter.module, shorter.trace_size)
             self._plans[candidate.depth] = replace(ranking, groups=groups)
         return self._plans[candidate.depth].plan(candidate.keep_ratio)
 

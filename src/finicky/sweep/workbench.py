@@ -18,7 +18,7 @@ from finicky.classes import MaskClass
 from finicky.files import atomic_path, read_json, write_json
 from finicky.progress import Progress, silent
 from finicky.pruning import Cutter, PruningPlan, restore, save_pruned
-from finicky.ranking import TRACE_SIZE, unpruned_plan
+from finicky.ranking import unpruned_plan
 from finicky.sweep.candidate import evaluate_candidate
 from finicky.sweep.glance import glance
 from finicky.sweep.identity import Candidate
@@ -93,7 +93,7 @@ class Workbench:
         """Cuts the unpruned network, to a depth; what belongs together in it is found once."""
         if depth not in self._cutters:
             whole = replace(self.at(depth), head=None)
-            self._cutters[depth] = Cutter(whole, max(TRACE_SIZE, whole.min_size))
+            self._cutters[depth] = Cutter(whole, whole.trace_size)
         return self._cutters[depth]
 
     def at(self, depth: str) -> Backbone:
