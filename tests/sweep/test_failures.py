@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import finicky.sweep.evaluator
 import finicky.sweep.workbench
 from finicky.data.surfaces import write_surfaces
 from finicky.errors import DataError, FinickyError, StorageError
@@ -74,17 +75,34 @@ class _Executor:
             yield attempt(_Bench(act), task)  # type: ignore[arg-type]
 
 
-def _evaluator(root: Path, executor: _Executor, heard: list[Event]) -> Evaluator:
+def _evaluator(
+    root: Path, executor: _Executor, heard: list[Event], expected: int | None = None
+) -> Evaluator:
     return Evaluator(
         RunFolder(root),
         executor,
         lambda _: None,  # type: ignore[arg-type, return-value]
         leader=lambda metrics: (metrics[-1]["candidate"], 1.5),
+        expected=expected,
         listen=heard.append,
     )
 
 
 RATIOS = [Candidate(r) for r in (1, 0.5, 0.2, 0.1)]
+
+
+def test_time_left_counts_what_a_search_will_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Event] = []
+    monkeypatch.setattr(finicky.sweep.evaluator._Clock, "left", lambda _, work: work)
+    evaluator = _evaluator(tmp_path, _Executor({}), heard, expected=8)
+    for each in RATIOS:
+        evaluator.evaluate([each])
+    assert [(e.facts["done"], e.facts["total"]) for e in heard] == [(n, 8) for n in range(1, 5)]
+    assert not any(e.facts["sure"] for e in heard)
+    left = [e.facts["seconds_left"] for e in heard]
+    assert left == sorted(left, reverse=True) and left[-1] > 0
 
 
 def test_each_candidate_is_made_once_and_told_of(tmp_path: Path) -> None:
@@ -99,7 +117,7 @@ def test_each_candidate_is_made_once_and_told_of(tmp_path: Path) -> None:
     assert [e.facts["status"] for e in heard] == ["finished", "finished", "failed", "finished"]
     assert heard[2].facts["reason"] == "parity refused"
     assert heard[3].facts["best"] == "keep-0.1"
-    assert heard[3].facts["seconds_left"] == 0
+    assert heard[3].facts["seconds_left"] == 0 and heard[3].facts["sure"]
     assert all(json.dumps(e.to_json(), allow_nan=False) for e in heard)
 
 

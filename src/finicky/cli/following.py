@@ -65,11 +65,12 @@ def _told(facts: dict[str, Any]) -> str:
     else:
         head = f"{facts['candidate']}: balanced accuracy {_figure(facts['val_balanced_accuracy'])}"
         head += f" on validation, {facts['params']:,} parameters"
-    parts = [head, f"{facts['done']} of {facts['total']} done"]
+    about = "" if facts["sure"] else "about "
+    parts = [head, f"{facts['done']} of {about}{facts['total']} done"]
     if facts["best"] is not None:
         parts.append(f"best so far {facts['best']}")
     if facts["seconds_left"]:
-        parts.append(f"{duration(facts['seconds_left'])} left")
+        parts.append(f"about {duration(facts['seconds_left'])} left")
     return "; ".join(parts)
 
 

@@ -12,6 +12,7 @@ from finicky.sweep.events import Event, Listener, unheard
 from finicky.sweep.executors import Executor, Outcome, Task
 from finicky.sweep.folder import RunFolder
 from finicky.sweep.identity import Candidate
+from finicky.sweep.training_kinds import FROZEN
 
 
 class NoPlanError(DataError):
@@ -33,6 +34,8 @@ class Evaluator:
         plans: What stays under a candidate; asked only for those that are made. One that it
             raises `NoPlanError` for has failed, and the others go on.
         leader: Name and score of the best of some metrics.
+        expected: How many there usually are in all, where a search asks again and again; ``None``:
+            as many as it is asked for.
         listen: Told of every candidate.
     """
 
@@ -43,12 +46,13 @@ class Evaluator:
         plans: Plans,
         *,
         leader: Leader = lambda _: None,
+        expected: int | None = None,
         listen: Listener = unheard,
     ) -> None:
         self._folder, self._executor, self._plans = folder, executor, plans
-        self._leader, self._listen = leader, listen
+        self._leader, self._expected, self._listen = leader, expected, listen
         self._outcomes: dict[str, Outcome] = {}
-        self._pending = 0
+        self._pending: dict[str, Candidate] = {}
         self._clock = _Clock()
 
     @property
@@ -72,7 +76,7 @@ class Evaluator:
         fresh = [c for c in candidates if c.name not in self._outcomes]
         order = {name: i for i, name in enumerate([*self._outcomes, *(c.name for c in fresh)], 1)}
         missing = []
-        self._pending = len(fresh)
+        self._pending = {candidate.name: candidate for candidate in fresh}
         for candidate in fresh:
             known = self._known(candidate)
             if known is None:
@@ -126,16 +130,20 @@ class Evaluator:
 
     def _note(self, outcome: Outcome, status: str) -> None:
         self._outcomes[outcome.candidate.name] = outcome
-        self._pending -= 1
-        self._clock.tick(made=status != "kept" and outcome.seconds > 0)
-        total = len(self._outcomes) + self._pending
+        self._pending.pop(outcome.candidate.name, None)
+        if status != "kept" and outcome.seconds > 0:
+            self._clock.tick(_work(outcome.candidate))
+        asked = len(self._outcomes) + len(self._pending)
+        total = max(asked, self._expected or 0)
+        left = sum(map(_work, self._pending.values())) + (total - asked) * _USUAL_WORK
         facts: dict[str, Any] = {
             "candidate": outcome.candidate.name,
             "status": status,
             "done": len(self._outcomes),
             "total": total,
+            "sure": self._expected is None,
             "seconds": round(outcome.seconds, 3),
-            "seconds_left": self._clock.left(self._pending),
+            "seconds_left": self._clock.left(left),
         }
         if outcome.metrics is None:
             facts["reason"] = outcome.reason
@@ -149,20 +157,36 @@ class Evaluator:
         self._listen(Event("candidate", facts))
 
 
+# Of a candidate that a search asks for: about a sixth of the channels.
+_USUAL_WORK = 0.25
+
+
+def _work(candidate: Candidate) -> float:
+    """What a candidate costs next to the unpruned network, roughly.
+
+    Its features are made twice, once a repair, and head and export cost the same for all.
+    Measured for VGG16: operations fall with the power 1.5 of the keep ratio. Training costs more.
+    """
+    if candidate.unpruned:
+        return 1.0
+    return 0.1 + 2 * candidate.keep_ratio**1.5 + (2 if candidate.train != FROZEN else 0)
+
+
 class _Clock:
     """How long the rest will take, going by what was made since the start."""
 
     def __init__(self) -> None:
-        self._since, self._made = time.monotonic(), 0
+        self._since, self._made = time.monotonic(), 0.0
 
     def start(self) -> None:
         if not self._made:
             self._since = time.monotonic()
 
-    def tick(self, *, made: bool) -> None:
-        self._made += made
+    def tick(self, work: float) -> None:
+        self._made += work
 
-    def left(self, pending: int) -> float | None:
+    def left(self, work: float) -> float | None:
+        """Seconds for so much more work; ``None`` as long as nothing was made."""
         if not self._made:
             return None
-        return round((time.monotonic() - self._since) / self._made * pending, 1)
+        return round((time.monotonic() - self._since) / self._made * work, 1)

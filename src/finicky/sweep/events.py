@@ -18,7 +18,8 @@ class Event:
         damaged: ``file``, relative to the run folder, that is not as it was written; it is made
             again.
         candidate: ``candidate``, ``status`` (finished, kept from an earlier start, or failed),
-            ``done`` of ``total``, ``seconds``, ``seconds_left`` for the rest; of one that did not
+            ``done`` of ``total`` (``sure``: whether no search may ask for more, or fewer),
+            ``seconds``, ``seconds_left`` for the rest; of one that did not
             fail ``val_balanced_accuracy``, ``val_f1``, ``params``; of one that failed ``reason``;
             and ``best``, the candidate that leads on validation so far, with ``best_score``.
     """

@@ -284,6 +284,7 @@ class _Sweep:
                 executor,
                 self._plan,
                 leader=partial(leading, decision),
+                expected=self._expected(search, len(ends)),
                 listen=self._listen,
             )
             if search is not None:
@@ -303,6 +304,12 @@ class _Sweep:
         """Earlier layers at which candidates end too."""
         seen = self._look_deep(data) if self._depth.must_look_first else None
         return self._depth.ends(seen)
+
+    def _expected(self, search: SearchSettings | None, ends: int) -> int | None:
+        """How many candidates a search usually asks for at most."""
+        if search is None:
+            return None
+        return 1 + search.usually_evaluated * len(self._settings.train) * (1 + ends)
 
     def _time_each_s(self, search: SearchSettings | None, ends: int) -> float | None:
         """What each trained candidate may take of the time for all of them."""
