@@ -46,6 +46,7 @@ SETTINGS = SweepSettings(
     latency_seconds=0,
     maps=False,
 )
+HERE = Execution(workers=1)  # others do not tell of every batch, nor can they be tampered with
 FEW = SearchSettings(grid=(0.1, 0.2, 0.3, 0.4), halved=2, evaluated=1, rounds=1, most_glances=4)
 
 
@@ -192,6 +193,24 @@ def test_a_table_that_names_its_ratios_is_no_search_any_more(
     assert "not every keep ratio" not in write_report(run).read_text(encoding="utf-8")
 
 
+def test_glances_side_by_side_tell_the_same(
+    project: Project, searched: Path, tmp_path: Path
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    out = tmp_path / "run"
+    run_sweep(
+        project,
+        out,
+        SETTINGS,
+        execution=Execution(workers=2),
+        search=FEW,
+        progress=lambda *each: told.append(each),
+    )
+    assert _stable(out) == _stable(searched)
+    glances = [each for each in told if each[0] == "glances"]
+    assert glances[0] == ("glances", 0, 4) and ("glances", 4, 4) in glances
+
+
 @pytest.mark.parametrize("after", ["glance 2 of", "candidate 2 of"])
 def test_stopped_search_goes_on_as_if_it_had_not(
     project: Project, searched: Path, tmp_path: Path, after: str
@@ -203,8 +222,7 @@ def test_stopped_search_goes_on_as_if_it_had_not(
 
     out = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        here = Execution(workers=1)  # others do not tell of every batch
-        run_sweep(project, out, SETTINGS, execution=here, search=FEW, progress=stop)
+        run_sweep(project, out, SETTINGS, execution=HERE, search=FEW, progress=stop)
     before = (out / "journal.jsonl").read_text().count('"glanced"')
     assert before
     run_sweep(project, out, SETTINGS, search=FEW, progress=silent)
@@ -230,12 +248,12 @@ def test_glances_that_fail_are_passed_over_and_those_by_chance_tried_again(
         return whole(*given, **more)
 
     monkeypatch.setattr(finicky.sweep.glance, "train_head", faulty)
-    run_sweep(project, tmp_path / "run", SETTINGS, search=FEW)
+    run_sweep(project, tmp_path / "run", SETTINGS, search=FEW, execution=HERE)
     seen = _glances(tmp_path / "run")
     assert [seen[ratio, 0.25] for ratio in (0.4, 0.3)] == [None, None]
     assert seen[0.2, 0.25] is not None
     assert '"reason": "one class"' in (tmp_path / "run" / "journal.jsonl").read_text()
-    run_sweep(project, tmp_path / "run", SETTINGS, search=FEW)
+    run_sweep(project, tmp_path / "run", SETTINGS, search=FEW, execution=HERE)
     seen = _glances(tmp_path / "run")
     assert seen[0.4, 0.25] is None and seen[0.3, 0.25] is not None
 
@@ -248,14 +266,20 @@ def test_full_disk_ends_a_search(
 
     monkeypatch.setattr(finicky.sweep.glance, "extract", full)
     with pytest.raises(StorageError, match="No space left"):
-        run_sweep(project, tmp_path / "run", SETTINGS, search=FEW)
+        run_sweep(project, tmp_path / "run", SETTINGS, search=FEW, execution=HERE)
 
 
 def test_ratios_that_the_original_method_cannot_cut_are_passed_over(
     project: Project, tmp_path: Path
 ) -> None:
     search = replace(FEW, grid=(0.005, 0.2, 0.4), evaluated=3, halved=3)
-    run_sweep(project, tmp_path / "run", replace(SETTINGS, method="original"), search=search)
+    run_sweep(
+        project,
+        tmp_path / "run",
+        replace(SETTINGS, method="original"),
+        search=search,
+        execution=HERE,
+    )
     seen = _glances(tmp_path / "run")
     assert seen[0.005, 0.25] is None and seen[0.4, 0.25] is not None
     failed = read_table(tmp_path / "run" / "results.csv", failed=True)
@@ -274,7 +298,13 @@ def test_glances_see_the_repair_that_was_asked_for(
 
     monkeypatch.setattr(finicky.sweep.glance, "repair_by", noted)
     search = replace(FEW, grid=(0.2,))
-    run_sweep(project, tmp_path / "run", replace(SETTINGS, repair="rescale"), search=search)
+    run_sweep(
+        project,
+        tmp_path / "run",
+        replace(SETTINGS, repair="rescale"),
+        search=search,
+        execution=HERE,
+    )
     assert kinds == {"rescale"}
 
 
