@@ -20,6 +20,7 @@ OPTIONS = {
     "backbone": "alexnet",
     "weights": "random",
     "repair": "none",
+    "train": ["frozen"],
     "tile": 64,
     "head_seeds": 1,
     "latency_seconds": 0.02,

@@ -20,13 +20,14 @@ from finicky.pruning import PruningPlan
 from finicky.pruning.budget import Budget
 from finicky.ranking import Ranking, check_method, rank, remembered, unpruned_plan
 from finicky.spool import Spool
-from finicky.sweep.after_search import count_few, train_few
+from finicky.sweep.after_search import train_few
 from finicky.sweep.decide import SweepResult, decide, leading
 from finicky.sweep.depth import DepthLook
 from finicky.sweep.evaluator import Evaluator, NoPlanError
 from finicky.sweep.events import Event, Listener, unheard
 from finicky.sweep.execution import Execution, start
 from finicky.sweep.executors import Outcome
+from finicky.sweep.extent import Extent
 from finicky.sweep.folder import (
     DEPTH,
     DONE,
@@ -57,7 +58,6 @@ from finicky.sweep.settings import DecisionSettings, SweepSettings
 from finicky.sweep.table import failed_row, quality_columns
 from finicky.sweep.timing import time_candidates
 from finicky.sweep.trained import training_tiles
-from finicky.sweep.training_kinds import FROZEN
 from finicky.sweep.workbench import Workbench
 
 
@@ -239,8 +239,7 @@ class _Sweep:
         """How many candidates there will be, if that is known before anything was looked at."""
         if search is not None or self._depth.must_look_first:
             return None
-        _, *cut = self._settings.candidates()
-        return 1 + len(cut) * (1 + len(self._depth.ends(None))) + self._few(None)
+        return Extent(self._settings, None, len(self._depth.ends(None))).candidates
 
     def _tiles(self, spool: Spool) -> TileSet:
         folder, progress = self._folder, self._progress
@@ -259,6 +258,7 @@ class _Sweep:
         """Every candidate, or those that a search asks for; each at every depth asked for."""
         candidates = [Candidate(*each) for each in self._settings.candidates()]
         ends = self._ends(data)
+        extent = Extent(self._settings, search, len(ends))
         bench = Workbench(
             self._backbone,
             data,
@@ -273,7 +273,7 @@ class _Sweep:
                 self._settings,
                 progress=self._progress,
             ),
-            train_time_s=self._time_each_s(search, len(ends)),
+            train_time_s=extent.time_each_s,
         )
         with (
             self._folder.scratch() as place,
@@ -284,7 +284,7 @@ class _Sweep:
                 executor,
                 self._plan,
                 leader=partial(leading, decision),
-                expected=self._expected(search, len(ends)),
+                expected=None if search is None else extent.candidates,
                 listen=self._listen,
             )
             if search is not None:
@@ -297,36 +297,13 @@ class _Sweep:
             yield from evaluator.each(candidates)
             outcomes = [evaluator.outcomes[one.name] for one in candidates]
             if self._settings.trains_few:
-                outcomes += yield from train_few(self._ratios(search), evaluator.each)
+                outcomes += yield from train_few(extent.ratios, evaluator.each)
             return outcomes
 
     def _ends(self, data: TileSet) -> tuple[str, ...]:
         """Earlier layers at which candidates end too."""
         seen = self._look_deep(data) if self._depth.must_look_first else None
         return self._depth.ends(seen)
-
-    def _expected(self, search: SearchSettings | None, ends: int) -> int | None:
-        """How many candidates a search usually asks for at most."""
-        if search is None:
-            return None
-        return 1 + search.usually_evaluated * len(self._settings.train) * (1 + ends)
-
-    def _time_each_s(self, search: SearchSettings | None, ends: int) -> float | None:
-        """What each trained candidate may take of the time for all of them."""
-        cut = self._settings.candidates()[1:]
-        ratios = {ratio for ratio, _ in cut}
-        count = len(ratios) if search is None else search.usually_evaluated
-        trained = sum(kind != FROZEN for kind in self._settings.kinds) * count * (1 + ends)
-        trained += self._few(search)
-        limit = self._settings.train_time_s
-        return None if limit is None or not trained else limit / trained
-
-    def _few(self, search: SearchSettings | None) -> int:
-        """How many candidates are trained once the frozen ones are known."""
-        return count_few(self._ratios(search)) if self._settings.trains_few else 0
-
-    def _ratios(self, search: SearchSettings | None) -> tuple[float, ...]:
-        return self._settings.keep_ratios if search is None else search.grid
 
     def _plan(self, candidate: Candidate) -> PruningPlan:
         if candidate.unpruned:
