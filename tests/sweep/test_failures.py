@@ -17,6 +17,7 @@ from finicky.project import Project
 from finicky.report import write_report
 from finicky.sweep import (
     DecisionSettings,
+    Execution,
     SweepSettings,
     read_table,
     run_sweep,
@@ -170,7 +171,8 @@ def test_failed_candidate_is_a_row_with_its_reason(
         return real(candidate, *rest, **more)
 
     monkeypatch.setattr(finicky.sweep.workbench, "evaluate_candidate", refuse)
-    result = run_sweep(project, out, SETTINGS)
+    here = Execution(workers=1)  # other processes know nothing of this
+    result = run_sweep(project, out, SETTINGS, execution=here)
     assert [r["candidate"] for r in result.rows] == ["keep-1", "keep-0.1"]
     (failed,) = read_table(out / "results.csv", failed=True)
     assert failed["candidate"] == "keep-0.5"
