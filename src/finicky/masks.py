@@ -124,7 +124,7 @@ def write_mask(path: Path, ids: np.ndarray, classes: ClassTable) -> None:
     if unknown:
         raise UsageError(f"mask values must be among {sorted(known)}, got {_some(unknown)}")
     image = Image.fromarray(ids.astype(np.uint8))
-    image.putpalette(_palette(classes))
+    image.putpalette(palette(classes))
     with atomic_path(Path(path)) as temporary:
         image.save(temporary, format="PNG", bits=8)
 
@@ -219,7 +219,8 @@ def _some(values: Sequence[float]) -> str:
     return f"{shown}, ..." if len(values) > 8 else shown
 
 
-def _palette(classes: ClassTable) -> bytes:
+def palette(classes: ClassTable) -> bytes:
+    """The colours of an indexed mask: red, green and blue of each number from 0 to 255."""
     # 256 entries, else Pillow would store fewer than 8 bits a pixel.
     colors = bytearray(256 * 3)
     for entry, color in [*((c.id, c.color) for c in classes), (IGNORE, _IGNORE_COLOR)]:

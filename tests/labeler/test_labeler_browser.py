@@ -515,17 +515,7 @@ def test_a_crack_through_a_stain_is_two_regions(bench: Bench) -> None:
 def test_a_proposal_can_be_drawn_over(bench: Bench) -> None:
     """Alt+drag: what is proposed near the stroke goes, the stroke itself is what Enter marks."""
     page = bench.page
-    page.evaluate(
-        """async () => {
-          const { api } = await import("/static/api.js");
-          const score = new Uint8Array(200 * 120), classes = new Uint8Array(score.length).fill(1);
-          score.fill(255, 60 * 200 + 10, 60 * 200 + 190);
-          api.proposals = async () => ({ ready: true, text: "" });
-          api.proposal = async () => ({ score, classes });
-          labeler.propose();
-        }"""
-    )
-    bench.until("labeler.assist.candidates")
+    _propose_rows(bench, 60)
     page.evaluate("labeler.panel.setSize(1)")
     page.keyboard.down("Alt")
     bench.drag((100, 63), (189, 63))
@@ -537,3 +527,41 @@ def test_a_proposal_can_be_drawn_over(bench: Bench) -> None:
     assert not ids[60, 100:190].any()
     assert ids[63, 101:189].all()
     assert ids.sum() < 100 + 3 * 90
+
+
+def _propose_rows(bench: Bench, *rows: int) -> None:
+    """Propose lines of 180 px, with a less sure rim of one pixel."""
+    bench.page.evaluate(
+        """async (rows) => {
+          const { api } = await import("/static/api.js");
+          const score = new Uint8Array(200 * 120), classes = new Uint8Array(score.length).fill(1);
+          for (const y of rows) {
+            for (const [by, sure] of [[-1, 60], [1, 60], [0, 255]]) {
+              score.fill(sure, (y + by) * 200 + 10, (y + by) * 200 + 190);
+            }
+          }
+          api.proposals = async () => ({ ready: true, text: "" });
+          api.proposal = async () => ({ score, classes });
+          labeler.propose();
+        }""",
+        list(rows),
+    )
+    bench.until("labeler.assist.candidates")
+
+
+def test_a_click_takes_a_wrong_region_away_at_any_boldness(bench: Bench) -> None:
+    page = bench.page
+    _propose_rows(bench, 40, 60, 80)
+    page.keyboard.down("Shift")
+    page.mouse.click(*bench.at(100, 61))  # a little beside
+    page.mouse.click(*bench.at(100, 20))  # nothing there
+    page.keyboard.up("Shift")
+    assert "no region here" in page.locator("#toast").inner_text()
+    page.evaluate("labeler.assist.nudge(100)")  # bolder: the rims are candidates now
+    page.keyboard.press("Enter")
+    bench.saved()
+    ids = bench.stored()
+    assert not ids[55:66].any()
+    assert ids[39:42, 10:190].all()
+    assert ids[79:82, 10:190].all()
+    assert ids.sum() == 2 * 3 * 180

@@ -74,7 +74,6 @@ def make_routes(desk: Desk) -> list[Route]:
         post(photo + "/conflict", _conflict),
         put(photo + "/state", _state),
         get("/api/proposals", _proposals),
-        post("/api/proposals/train", _train),
         get(photo + "/proposal", _proposal),
     ]
 
@@ -222,12 +221,6 @@ async def _state(desk: Desk, request: Request) -> Response:
 
 async def _proposals(desk: Desk, request: Request) -> Response:
     del request
-    return JSONResponse(desk.proposer.standing())
-
-
-async def _train(desk: Desk, request: Request) -> Response:
-    del request
-    desk.proposer.start_training()
     return JSONResponse(desk.proposer.standing())
 
 

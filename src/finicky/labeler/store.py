@@ -28,10 +28,9 @@ from finicky.files import sha256_bytes, write_bytes
 from finicky.images import MAX_LABELLED_PIXELS, opened_image
 from finicky.labeler import patches
 from finicky.labeler.workplace import Photo, Workplace, mask_paths
-from finicky.masks import IGNORE, read_mask
+from finicky.masks import IGNORE, palette, read_mask
 
 _CHUNK = "finicky"
-_IGNORE_COLOR = "#CC79A7"  # as in finicky.masks
 # Decoded masks that are kept; at 100 Mpx each takes 100 MB.
 _KEPT_BYTES = 250_000_000
 
@@ -195,7 +194,7 @@ def encode_mask(ids: np.ndarray, classes: ClassTable, *, text: str = "") -> byte
         text: Stored in a text chunk that other programs ignore.
     """
     image = Image.fromarray(ids)
-    image.putpalette(_palette(classes))
+    image.putpalette(palette(classes))
     info = PngInfo()
     if text:
         info.add_text(_CHUNK, text)
@@ -233,11 +232,3 @@ def _version(content: bytes) -> str:
 
 def _held_bytes(cache: OrderedDict[str, tuple[tuple[int, ...], StoredMask]]) -> int:
     return sum(mask.ids.nbytes for _, mask in cache.values())
-
-
-def _palette(classes: ClassTable) -> bytes:
-    # 256 entries, else Pillow would store fewer than 8 bits a pixel.
-    colors = bytearray(256 * 3)
-    for entry, color in [*((c.id, c.color) for c in classes), (IGNORE, _IGNORE_COLOR)]:
-        colors[3 * entry : 3 * entry + 3] = bytes.fromhex(color.removeprefix("#"))
-    return bytes(colors)

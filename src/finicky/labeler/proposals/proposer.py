@@ -113,9 +113,9 @@ class Proposer:
     def photo_done(self) -> None:
         """A photo was finished: learn from it too, in the background."""
         if len(self._finished()) >= ENOUGH:
-            self.start_training()
+            self._start_training()
 
-    def start_training(self) -> None:
+    def _start_training(self) -> None:
         """Learn in the background; if that is going on, once more after it."""
         with self._lock:
             self._again = True

@@ -37,7 +37,6 @@ export const api = {
   version: async (id) => (await call(`${photo(id)}/version`)).json(),
   state: (id, value) => write("PUT", `${photo(id)}/state`, JSON.stringify(value)),
   proposals: async () => (await call("/api/proposals")).json(),
-  train: () => write("POST", "/api/proposals/train", ""),
 
   async mask(id) {
     const answer = await call(`${photo(id)}/mask`);

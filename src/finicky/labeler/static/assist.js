@@ -9,10 +9,13 @@ import { MOST_PROPOSED, Candidates, globalScore, localScore } from "/static/regi
 const MAGENTA = 0xf0ff2fe0, YELLOW = 0xff33ffff;
 // A first threshold marks this share of a photo: a little more than most cracks cover.
 const FIRST_SHARE = 0.02;
+const FIRST_LEAST = 40; // grey levels below the surroundings that a first threshold always marks
 // What the local threshold reaches from: 0 marks what is so many grey levels darker than its
 // surroundings, which spares the shadows of coarse asphalt; the most marks what is 40 brighter.
 const STRICTEST = 100;
 const MOST = { global: 255, local: 140, proposal: 255 };
+const CLICK = 6; // CSS px beside a region within which a click still means it
+const EDGE = 3; // px around a region that is taken away
 const LOOSE = 6; // px to either side that a loose stroke reaches
 
 function abgr(color) {
@@ -49,7 +52,7 @@ export class Assist {
       const guess = value ? ` looks like ${this.app.className(value)};` : "";
       return `Region ${index + 1} of ${regions.length}:${guess} press its class number · other key: skip · Backspace: back · Enter: all the rest · Esc: leave`;
     }
-    const noise = { cover: "drag: cover noise", keep: "drag: look only there", add: "drag along a crack: add it · Alt+drag: redraw it · Shift+drag: cover", redraw: "drag: draw over what is proposed · Shift+drag: cover" }[this.drag];
+    const noise = { cover: "drag: cover noise, click: a region", keep: "drag: look only there", add: "drag along a crack: add it · Alt+drag: redraw it · Shift+drag: cover, Shift+click: a region", redraw: "drag: draw over what is proposed · Shift+drag: cover" }[this.drag];
     const next = this.source === "proposal" ? "Enter: accept · S: region by region" : "Enter: region by region · Shift+Enter: mark all";
     return `− = and [ ]: less or more · ${noise} · ${next} · Esc: drop`;
   }
@@ -88,7 +91,7 @@ export class Assist {
     for (const value of score) counts[value]++;
     let cut = 255;
     for (let sum = counts[255]; cut > 1 && sum + counts[cut - 1] < FIRST_SHARE * score.length;) sum += counts[--cut];
-    this.cuts[this.source] = this.source === "global" ? 255 - cut : Math.max(0, Math.min(MOST.local, 128 + STRICTEST - cut));
+    this.cuts[this.source] = this.source === "global" ? 255 - cut : Math.max(STRICTEST - FIRST_LEAST, Math.min(MOST.local, 128 + STRICTEST - cut));
   }
 
   async proposed() {
@@ -168,6 +171,21 @@ export class Assist {
     else for (const [y, x0, x1] of runs) candidates.cover(y, x0, x1, 1);
     candidates.update();
     this.changed();
+  }
+
+  /** Take the region at a point away, and what little of it a bolder cut would add. */
+  coverRegion([px, py]) {
+    const { candidates, app } = this;
+    if (!candidates || this.sorting) return;
+    const { box } = candidates, slack = Math.ceil(CLICK / app.view.scale);
+    const regions = candidates.find(), at = [px - box.x, py - box.y];
+    const distances = regions.map((region) => candidates.distance(region, ...at));
+    const nearest = distances.indexOf(Math.min(...distances));
+    if (nearest < 0 || distances[nearest] > slack) return app.say("There is no region here: drag to cover an area.");
+    candidates.each(regions[nearest], (y, x0, x1) => {
+      for (let row = y - EDGE; row <= y + EDGE; row++) candidates.cover(row + box.y, x0 - EDGE + box.x, x1 + EDGE + box.x, 1);
+    });
+    this.dragged();
   }
 
   changed() {

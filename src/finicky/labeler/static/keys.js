@@ -20,7 +20,7 @@ const GROUPS = {
   ],
   "Finicky labels for you": [
     ["P", "propose a mask"], ["Enter", "accept it"], ["S", "go through its regions"], ["[ ] - =", "bolder, more careful"],
-    ["Drag", "add what it missed"], ["Alt drag", "draw over it"], ["Shift drag", "cover"],
+    ["Drag", "add what it missed"], ["Alt drag", "draw over it"], ["Shift drag", "cover"], ["Shift click", "take a region away"],
     ["U", "show where it is unsure"], ["Shift P", "label this photo next"],
   ],
   Look: [

@@ -123,8 +123,7 @@ export class App {
   // Painting ---------------------------------------------------------------------------------
 
   mayPaint() {
-    if (!this.sheet || this.sheet.locked || this.panel.isOpening) return false;
-    return true;
+    return Boolean(this.sheet && !this.sheet.locked && !this.panel.isOpening);
   }
 
   begin() {

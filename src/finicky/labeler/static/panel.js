@@ -216,7 +216,6 @@ export class Panel {
 
   assisting(standing) {
     byId("assist-text").textContent = standing.text ?? "";
-    byId("propose").disabled = false;
     if (standing.training) setTimeout(() => this.refreshAssist(), 1500);
   }
 

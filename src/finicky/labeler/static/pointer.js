@@ -48,10 +48,8 @@ export function bindPointer(app) {
       return;
     }
     if (painting || app.tool.points) {
-      const began = performance.now();
       const events = event.getCoalescedEvents?.() ?? [];
       for (const one of events.length ? events : [event]) app.tool.move?.(app, app.view.toPhoto(...place(one)), one);
-      app.pointerMs = performance.now() - began;
     }
     app.panel.pointed(app.view.toPhoto(...at));
     app.view.redraw();

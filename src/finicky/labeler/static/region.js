@@ -81,6 +81,16 @@ export class Candidates {
     return found;
   }
 
+  /** How far a point of the box is from a region, in px. */
+  distance(region, x, y) {
+    let least = Infinity;
+    this.each(region, (row, x0, x1) => {
+      const across = Math.max(x0 - x, 0, x - x1), down = Math.max(row - y, 0, y - row - 1);
+      least = Math.min(least, Math.hypot(across, down));
+    });
+    return least;
+  }
+
   each({ runs }, visit) {
     for (let i = 0; i < runs.length; i += 3) visit(runs[i], runs[i + 1], runs[i + 2]);
   }

@@ -86,7 +86,6 @@ export class Saver {
     if (this.failures === 0) this.send();
   }
 
-
   async confirmed(batch, answer) {
     this.version = answer.version;
     this.revision = answer.revision;
@@ -146,8 +145,7 @@ export function why(error) {
 export async function sendOrphans(journal, past) {
   const result = { sent: 0, conflicts: [] };
   for (const group of await journal.orphans(session)) {
-    const free = await ifFree(group.session, () => sendGroup(group, journal, past, result));
-    if (free === false) continue;
+    await ifFree(group.session, () => sendGroup(group, journal, past, result));
   }
   return result;
 }
@@ -172,5 +170,5 @@ async function sendGroup({ session: author, photo, strokes }, journal, past, res
 
 function ifFree(name, action) {
   if (!navigator.locks) return action();
-  return navigator.locks.request(`finicky-${name}`, { ifAvailable: true }, (lock) => (lock ? action() : false));
+  return navigator.locks.request(`finicky-${name}`, { ifAvailable: true }, (lock) => lock && action());
 }

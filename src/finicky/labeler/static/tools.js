@@ -169,7 +169,7 @@ const wand = {
     await this.apply(app);
   },
   async apply(app) {
-    const { sheet, x, y } = this.last, area = await app.greyAround(x, y);
+    const { sheet, x, y } = this.last, area = await app.greyAround();
     if (!area || sheet !== app.sheet) return;
     const { box: { x: left, y: top, width, height }, grey } = area;
     if (x < left || y < top || x >= left + width || y >= top + height) return;
@@ -198,6 +198,8 @@ const pan = {
   pans: true,
 };
 
+const clicked = ({ view }, [ax, ay], [bx, by]) => Math.hypot(bx - ax, by - ay) * view.scale < 4;
+
 const threshold = {
   name: "threshold", key: "T", label: "Threshold", icon: "M3 19h18M4 19V9M8 19V5M12 19v-8M16 19v-3M20 19v-6",
   hint: (app) => app.assist.hint(),
@@ -223,6 +225,7 @@ const threshold = {
     this.start = this.trail = null;
     if (trail && this.redraws) app.assist.redrawAlong(trail);
     if (trail) app.assist.dragged();
+    else if (start && clicked(app, start, end) && app.assist.drag !== "keep") app.assist.coverRegion(start);
     else if (start) app.assist.cover(start, end);
   },
   cancel() {
