@@ -7,6 +7,7 @@ import json
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,15 +17,18 @@ from finicky.errors import DataError, StorageError
 
 # The key under which a sealed JSON file holds its own hash.
 SEAL = "sealed"
+_ASKING = threading.Lock()
 _LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it becomes ``path``, durably.
 
     Temporary file, fsync, rename, fsync of the folder: after a crash at any moment ``path`` holds
-    either its old content or all of the new one. On an error the temporary file is removed.
+    either its old content or all of the new one. On an error the temporary file is removed. Not
+    ``durable``, the two fsync are left out: that holds then when the process is killed, but not
+    when the power fails.
     """
     path = Path(path)
     try:
@@ -38,12 +42,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _sync(temporary)
+        if durable:
+            _sync(temporary)
         # mkstemp makes files that only the owner may read; results are meant to be shared.
         with suppress(OSError):
             temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
@@ -165,6 +171,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
+    with _ASKING:  # it can only be asked for by setting it, for all threads
+        value = os.umask(0)
+        os.umask(value)
     return value

@@ -211,6 +211,18 @@ def test_a_finished_photo_is_not_done_again(tmp_path, bundle):
     assert (out / "summary.csv").read_bytes().splitlines()[:3] == table.splitlines()[:3]
 
 
+def test_what_a_power_cut_left_empty_is_made_again(tmp_path, bundle):
+    photos, out = walls(tmp_path / "photos", 3), tmp_path / "out"
+    finicky.predict(bundle, photos, out)
+    whole = content(out)
+    (out / "overlays" / "p001.png.jpg").write_bytes(b"")
+    (out / "geojson" / "p002.png.geojson").unlink()
+    before = (out / "masks" / "p000.png.png").stat().st_mtime_ns
+    finicky.predict(bundle, photos, out, PredictSettings(resume=True))
+    assert content(out) == whole
+    assert (out / "masks" / "p000.png.png").stat().st_mtime_ns == before
+
+
 def test_a_changed_photo_and_a_mended_one_are_done_again(tmp_path, bundle):
     photos, out = walls(tmp_path / "photos", 2), tmp_path / "out"
     (photos / "bad.png").write_bytes(b"no photo")

@@ -63,12 +63,13 @@ def test_a_photo_gets_what_predict_finds(live: Live, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_507_and_names_no_path(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: Path) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    body = png(wall())
     with monkeypatch.context() as disk:
-        disk.setattr("finicky.files._sync", full)
-        status, found = live.post(png(wall()))
+        disk.setattr(Image.Image, "save", full)
+        status, found = live.post(body)
     assert (status, found["error"]) == (507, "no room for the results: No space left on device")
     assert live.post(png(wall()))[0] == 200
 

@@ -1,4 +1,8 @@
-"""Pictures of what was found: overlay, mask and heat."""
+"""Pictures of what was found: overlay, mask and heat.
+
+They are whole or not there, but not forced to the disk one by one: on memory cards that takes
+longer than the inspection. After a power cut `--resume` finds by their sizes which are missing.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +35,18 @@ def write_overlay(path: Path, photo: Photo, found: Inspected, target: Target) ->
     step = max(1, _STRIP // reduce) * reduce
     for top in range(0, photo.height, step):
         bottom = min(top + step, photo.height)
-        part = Image.fromarray(np.ascontiguousarray(photo.rows(top, bottom)))
-        band = np.array(part.reduce(reduce) if reduce > 1 else part)
-        y = np.minimum(np.arange(top, bottom, reduce), photo.height - 1)[: len(band)]
-        x = np.minimum(np.arange(0, photo.width, reduce), photo.width - 1)[: band.shape[1]]
-        inside = hit[rows[y]][:, columns[x]]
+        band = np.array(photo.rows(top, bottom))
+        if reduce > 1:
+            band = np.array(Image.fromarray(band).reduce(reduce))
+        y = _with_neighbours(top, len(band), reduce, photo.height)
+        x = _with_neighbours(0, band.shape[1], reduce, photo.width)
+        around = hit[rows[y]][:, columns[x]]
+        inside = around[1:-1, 1:-1]
         if inside.any():
             band[inside] = (band[inside] * (1 - _TINT) + color * _TINT).astype(np.uint8)
-            band[_border(hit, rows, columns, y, x, reduce)] = color.astype(np.uint8)
+            band[_border(around)] = color.astype(np.uint8)
         shown.paste(Image.fromarray(band), (0, top // reduce))
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=False) as temporary:
         shown.save(temporary, format="JPEG", quality=88)
 
 
@@ -51,14 +57,14 @@ def write_found_mask(path: Path, found: Inspected, target: Target) -> None:
     palette = bytearray(256 * 3)
     palette[3 * target.id : 3 * target.id + 3] = bytes.fromhex(target.color[1:])
     image.putpalette(bytes(palette))
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=False) as temporary:
         image.save(temporary, format="PNG", bits=8, compress_level=1)
 
 
 def write_heat(path: Path, found: Inspected) -> None:
     """Probabilities at the photo's size as 8-bit grey PNG: 255 is 1."""
     values = np.rint(found.scores * 255).astype(np.uint8)
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=False) as temporary:
         Image.fromarray(_enlarged(values, found)).save(temporary, format="PNG", compress_level=1)
 
 
@@ -75,19 +81,12 @@ def _lookup(found: Inspected, photo: Photo) -> tuple[np.ndarray, np.ndarray]:
     return columns, rows
 
 
-def _border(
-    hit: np.ndarray,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    y: np.ndarray,
-    x: np.ndarray,
-    reduce: int,
-) -> np.ndarray:
-    """Set px whose neighbour to one of four sides is not set."""
+def _with_neighbours(first: int, count: int, step: int, side: int) -> np.ndarray:
+    """Every ``step``-th px from ``first`` on, with one more before and after, within the photo."""
+    return np.clip(first + step * np.arange(-1, count + 1), 0, side - 1)
 
-    def at(dy: int, dx: int) -> np.ndarray:
-        down = np.clip(y + dy * reduce, 0, len(rows) - 1)
-        across = np.clip(x + dx * reduce, 0, len(columns) - 1)
-        return hit[rows[down]][:, columns[across]]
 
-    return at(0, 0) & ~(at(-1, 0) & at(1, 0) & at(0, -1) & at(0, 1))
+def _border(around: np.ndarray) -> np.ndarray:
+    """Set px whose neighbour to one of four sides is not set; a margin of one px is left out."""
+    up, down, left, right = around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]
+    return around[1:-1, 1:-1] & ~(up & down & left & right)

@@ -31,6 +31,7 @@ def write_geojson(
     member ``crs`` names it, as GeoJSON had it before and GIS programs read it.
     """
     y, x = found.place.edges()
+    rows, columns = y.tolist(), x.tolist()
     features: list[dict[str, Any]] = []
     for region in found.regions:
         top, left = int(np.searchsorted(y, region.y)), int(np.searchsorted(x, region.x))
@@ -38,10 +39,7 @@ def write_geojson(
         right = int(np.searchsorted(x, region.x + region.width))
         inside = found.labels[top:bottom, left:right] == region.label
         polygons = [
-            [
-                _placed([(int(x[left + c]), int(y[top + r])) for c, r in ring], grid)
-                for ring in rings
-            ]
+            [_placed([(columns[left + c], rows[top + r]) for c, r in ring], grid) for ring in rings]
             for rings in outlines(inside)
         ]
         features.append(
@@ -66,7 +64,7 @@ def write_geojson(
     # A feature a line; indented, json takes ten times as long.
     lines = ",\n".join(json.dumps(feature, allow_nan=False) for feature in features)
     with (
-        atomic_path(path) as temporary,
+        atomic_path(path, durable=False) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as stream,
     ):
         stream.write(f'{head[:-1]}, "features": [\n{lines}\n]}}\n')

@@ -14,9 +14,10 @@ import numpy as np
 
 from finicky.edge.bundle import Bundle, open_bundle
 from finicky.edge.geojson import write_points
-from finicky.edge.inspect import Rule, inspect_photo, rule_for
+from finicky.edge.inspect import Rule, rule_for
 from finicky.edge.page import write_page
 from finicky.edge.results import POINTS, RUN, Record, ResultFolder
+from finicky.edge.scan import batch_size
 from finicky.edge.sources import Source, find_photos
 from finicky.edge.video import FRAMES, check_videos, frames_of, is_video
 from finicky.edge.worker import PredictSettings, Worker
@@ -181,15 +182,15 @@ def _estimate(worker: Worker, todo: list[Source], earlier: int) -> Estimate:
 
 
 def _seconds_a_tile(worker: Worker) -> float:
-    """Tiles and their merging on all cores, timed on a small grey photo; no decoding or writing."""
-    side = 3 * worker.bundle.tile_px
-    grey = np.full((side, side, 3), 128, np.uint8)
-    best = float("inf")
-    for _ in range(3):
-        began = time.perf_counter()
-        found = inspect_photo(worker.bundle, grey, worker.rule, pool=worker.tiles)
-        best = min(best, (time.perf_counter() - began) / found.place.tiles)
-    return best
+    """On all cores, timed on a batch of grey tiles for each; no decoding or writing."""
+    side = worker.bundle.tile_px
+    grey = np.full((batch_size(side), side, side, 3), 128, np.uint8)
+    run = worker.bundle.session(1).run
+    run(grey[:1])  # the first call takes longer
+    began = time.perf_counter()
+    for done in [worker.tiles.submit(run, grey) for _ in range(worker.threads)]:
+        done.result()
+    return (time.perf_counter() - began) / (worker.threads * len(grey))
 
 
 def _conditions(bundle: Bundle, rule: Rule, settings: PredictSettings) -> dict[str, Any]:

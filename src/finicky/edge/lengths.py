@@ -101,42 +101,44 @@ def _reduced(sheet: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _measured(sheet: np.ndarray, count: int) -> np.ndarray:
-    _make_solid(sheet, count)
-    inside = sheet > 0
-    depth = depths(inside)
-    lines = Lines(skeleton(inside), depth)
+    depth = _make_solid(sheet, count)
+    lines = Lines(skeleton(sheet > 0), depth)
     lines.prune()
     return lines.measured(sheet.ravel()[lines.places], count)
 
 
-def _make_solid(sheet: np.ndarray, count: int) -> None:
-    """Fill gaps and holes that are narrow in comparison with their region."""
-    steps = np.minimum(_GAP_WIDTHS / 2 * _widths(sheet, count), _MOST_STEPS).astype(int)
+def _make_solid(sheet: np.ndarray, count: int) -> np.ndarray:
+    """Fill gaps and holes that are narrow in comparison with their region; returns its depths."""
+    depth = depths(sheet > 0)
+    widths = _widths(sheet, depth, count)
+    steps = np.minimum(_GAP_WIDTHS / 2 * widths, _MOST_STEPS).astype(int)
     boxes = region_boxes(sheet, count) if steps.any() else []
     for number in np.flatnonzero(steps).tolist():
         top, left, bottom, right = boxes[number - 1]
         part = sheet[top : bottom + 1, left : right + 1]
         own = part == number
         part[closed(own, int(steps[number])) & (part == 0)] = number
-    _fill_holes(sheet, count)
+    if len(boxes):
+        depth = depths(sheet > 0)
+    return _fill_holes(sheet, depth, count)
 
 
-def _widths(sheet: np.ndarray, count: int) -> np.ndarray:
+def _widths(sheet: np.ndarray, depth: np.ndarray, count: int) -> np.ndarray:
     """Four times the mean distance of a region's cells from its border: right for a strip."""
     total, size = np.zeros(count + 1), np.zeros(count + 1)
-    depth = depths(sheet > 0)
-    for top, own in strips(sheet):
-        deep = depth[top : top + len(own)].ravel()
-        total += np.bincount(own.ravel(), weights=deep, minlength=count + 1)
-        size += np.bincount(own.ravel(), minlength=count + 1)
+    for top, strip in strips(sheet):
+        at = np.flatnonzero(strip.ravel() > 0)
+        own, deep = strip.ravel()[at], depth[top : top + len(strip)].ravel()[at]
+        total += np.bincount(own, weights=deep, minlength=count + 1)
+        size += np.bincount(own, minlength=count + 1)
     return 4 * (total / np.maximum(size, 1) - 0.5) * (np.arange(count + 1) > 0)
 
 
-def _fill_holes(sheet: np.ndarray, count: int) -> None:
-    """The width of a hole is the diameter of a disc of its area."""
+def _fill_holes(sheet: np.ndarray, depth: np.ndarray, count: int) -> np.ndarray:
+    """The width of a hole is the diameter of a disc of its area. Returns the new depths."""
     holes, found = label_regions(sheet == 0, diagonal=False)
     if found == 1:  # all around
-        return
+        return depth
     inner = holes > 1
     hole = holes[inner]
     # A hole lies in one region: the one to the left of its first cell.
@@ -145,11 +147,13 @@ def _fill_holes(sheet: np.ndarray, count: int) -> None:
     diameter = np.sqrt(4 / np.pi * np.bincount(hole, minlength=found + 1)[2:])
     open_ = np.ones(found - 1, bool)
     while open_.any():
-        now = open_ & (diameter <= _HOLE_WIDTHS * _widths(sheet, count)[owner])
+        now = open_ & (diameter <= _HOLE_WIDTHS * _widths(sheet, depth, count)[owner])
         if not now.any():
-            return
+            break
         sheet[inner] = np.where(now[hole - 2], owner[hole - 2], sheet[inner])
         open_ &= ~now  # what was filled makes the region wider: look again
+        depth = depths(sheet > 0)
+    return depth
 
 
 class Lines:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator
 
 import numpy as np
 
-from finicky.edge.components import label_regions
+from finicky.edge.components import label_regions, set_cells
 
 Ring = list[tuple[int, int]]
 
@@ -16,79 +16,78 @@ def outlines(mask: np.ndarray) -> list[list[Ring]]:
 
     Rings run along the borders of cells through corners ``(column, row)``, are closed (the first
     point is repeated) and never cross; parts that touch only at a corner are polygons of their
-    own. Outer rings run clockwise as seen with y down, holes the other way.
+    own. Outer rings run clockwise as seen with y down, holes the other way; each starts at its
+    topmost corner, of several at the leftmost.
 
     Args:
         mask: ``(H, W)`` bool.
     """
-    wide = np.pad(mask, 1)
-    parts, count = label_regions(wide, diagonal=False)
-    following = _edges(wide)
-    polygons: list[tuple[list[Ring], list[Ring]]] = [([], []) for _ in range(count)]
-    while following:
-        start = next(iter(following))
-        ring: list[_Edge] = []
-        place = start
-        while place in following:
-            ring.append(place)
-            place = following.pop(place)
-        corners = _corners(ring)
-        outer = _area(corners) > 0
-        part = int(parts[_inside(start)])
-        polygons[part - 1][0 if outer else 1].append(corners)
-    return [[*outer, *holes] for outer, holes in polygons]
+    wide = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), bool)
+    wide[1:-1, 1:-1] = mask
+    row, column, way, after = _edges(wide)
+    turned = np.ones(len(way), bool)
+    turned[after] = way[after] != way
+    corner = list(zip((column - 1).tolist(), (row - 1).tolist(), strict=True))
+    turns, follow = turned.tolist(), after.tolist()
+    polygons: list[list[Ring]] = []
+    holes: list[tuple[int, Ring]] = []
+    starts: list[int] = []
+    for start, ring in _rings(follow):
+        points = [corner[edge] for edge in ring if turns[edge]]
+        points.append(points[0])
+        if way[start] == 0:  # its first corner has the mask below: it runs around the mask
+            polygons.append([points])
+            starts.append(start)
+        else:
+            holes.append((start, points))
+    if holes and len(polygons) > 1:
+        parts = label_regions(wide, diagonal=False)[0]
+        owner = {int(parts[row[edge], column[edge]]): k for k, edge in enumerate(starts)}
+        for start, points in holes:  # to the left of its first edge, which goes down
+            polygons[owner[int(parts[row[start], column[start] - 1])]].append(points)
+    elif holes:
+        polygons[0].extend(points for _, points in holes)
+    return polygons
 
 
-# A directed border edge: the corner it starts at (row, column) and where it goes: 0 right, 1 down,
-# 2 left, 3 up. The set cell lies to its right hand (below an edge that goes right).
-_Edge = tuple[int, int, int]
-_STEP = ((0, 1), (1, 0), (0, -1), (-1, 0))
-_CELL = ((0, 0), (0, -1), (-1, -1), (-1, 0))
+# Where a border edge goes: 0 right, 1 down, 2 left, 3 up. The set cell lies to its right hand
+# (below an edge that goes right). Its place is the corner that it starts at.
+_DOWN, _ACROSS = np.array([0, 1, 0, -1]), np.array([1, 0, -1, 0])
 
 
-def _edges(wide: np.ndarray) -> dict[_Edge, _Edge]:
-    found: set[_Edge] = set()
+def _edges(wide: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and way of all border edges in reading order, and which one follows each."""
     sides = (
         (wide[1:, :] & ~wide[:-1, :], 0, (1, 0)),  # the cell below is set: goes right
         (wide[:, :-1] & ~wide[:, 1:], 1, (0, 1)),  # left cell set: goes down
         (wide[:-1, :] & ~wide[1:, :], 2, (1, 1)),  # cell above set: goes left
         (wide[:, 1:] & ~wide[:, :-1], 3, (1, 1)),  # right cell set: goes up
     )
-    for border, way, (down, across) in sides:
-        for row, column in np.argwhere(border).tolist():
-            found.add((row + down, column + across, way))
-    following = {}
-    for row, column, way in found:
-        down, across = _STEP[way]
-        end = (row + down, column + across)
-        # Right turn first: cells that touch at a corner stay apart.
-        for turn in (1, 0, 3):
-            step = (*end, (way + turn) % 4)
-            if step in found:
-                following[row, column, way] = step
-                break
-    return following
+    width, keys = wide.shape[1] + 1, []
+    for border, side, (down, across) in sides:
+        row, column = set_cells(border)
+        keys.append(((row + down) * width + column + across) * 4 + side)
+    key = np.sort(np.concatenate(keys))
+    corner, way = np.divmod(key, 4)
+    end = corner + _DOWN[way] * width + _ACROSS[way]
+    after = np.full(len(key), -1)
+    for turn in (3, 0, 1):  # a right turn wins: cells that touch at a corner stay apart
+        step = end * 4 + (way + turn) % 4
+        place = np.minimum(np.searchsorted(key, step), len(key) - 1)
+        after = np.where(key[place] == step, place, after)
+    row, column = np.divmod(corner, width)
+    return row, column, way, after
 
 
-def _inside(edge: _Edge) -> tuple[int, int]:
-    row, column, way = edge
-    down, across = _CELL[way]
-    return row + down, column + across
-
-
-def _corners(ring: list[_Edge]) -> Ring:
-    """Only where the way turns, in cells of the mask without its margin, closed."""
-    kept = [
-        (c - 1, r - 1)
-        for (r, c, way), before in zip(ring, _rolled(ring), strict=True)
-        if way != before[2]
-    ]
-    return [*kept, kept[0]]
-
-
-def _rolled(ring: list[_Edge]) -> list[_Edge]:
-    return [ring[-1], *ring[:-1]]
-
-
-def _area(ring: Ring) -> int:
-    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise(ring))
+def _rings(follow: list[int]) -> Iterator[tuple[int, list[int]]]:
+    """Edges ring by ring, each from its first in reading order."""
+    seen = bytearray(len(follow))
+    for start in range(len(follow)):
+        ring: list[int] = []
+        edge = start
+        while not seen[edge]:
+            seen[edge] = 1
+            ring.append(edge)
+            edge = follow[edge]
+        if ring:
+            yield start, ring

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from finicky.edge.components import label_regions, region_boxes, strips
+from finicky.edge.components import label_regions, region_boxes, set_cells, strips
 from finicky.edge.lengths import lengths
 from finicky.edge.scan import Plan
 
@@ -81,7 +81,7 @@ class _Sums:
         self.size, self.area, self.score, self.most = np.zeros((4, count + 1))
         self.moments = np.zeros((5, count + 1))
         for top, strip in strips(labels):
-            rows, columns = np.nonzero(strip)
+            rows, columns = set_cells(strip > 0)
             number = strip[rows, columns]
             score = scores[top : top + len(strip)][rows, columns]
 

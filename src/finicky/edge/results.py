@@ -38,6 +38,8 @@ DEFECT_COLUMNS = (
     "lon",
     "orientation_deg",
 )
+# What tells whether a photo and its results are those of a record.
+_VOUCHED_BY = ("status", "bytes", "mtime_ns", "sizes")
 # Longest file name in bytes that every common file system takes, with room for suffixes.
 _LONGEST = 230
 
@@ -198,7 +200,7 @@ class ResultFolder:
                 if record is None:
                     continue
                 self._places[record["key"]] = copy.tell()
-                found[record["key"]] = {k: record.get(k) for k in ("status", "bytes", "mtime_ns")}
+                found[record["key"]] = {k: record.get(k) for k in _VOUCHED_BY}
                 copy.write(line)
         return found
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -113,8 +114,13 @@ def scan(
     return merger.grid()
 
 
+def batch_size(tile: int) -> int:
+    """How many tiles of that side, in px, are looked at together."""
+    return max(1, min(32, _BATCH_PIXELS // tile**2))
+
+
 def _batches(photo: Photo, place: Plan) -> Iterator[tuple[list[tuple[int, int]], np.ndarray]]:
-    size = max(1, min(32, _BATCH_PIXELS // place.tile**2))
+    size = batch_size(place.tile)
     spots: list[tuple[int, int]] = []
     tiles = np.empty((size, place.tile, place.tile, 3), np.uint8)
     for row, y in enumerate(place.ys):
@@ -153,9 +159,10 @@ class _Merger:
         maps = probabilities[:, 1].reshape(-1, 1, 1) if found is None else found
         if self._parts is None:
             place, (rows, columns) = self._place, maps.shape[1:]
+            down, across = self._sums.shape
             self._parts = (
-                _Axis(place.ys, place.tile, rows, place.cell, self._sums.shape[0], self._merge),
-                _Axis(place.xs, place.tile, columns, place.cell, self._sums.shape[1], self._merge),
+                _axis(place.ys, place.tile, rows, place.cell, down, self._merge),
+                _axis(place.xs, place.tile, columns, place.cell, across, self._merge),
             )
         y, x = self._parts
         for (row, column), values in zip(spots, maps, strict=True):
@@ -177,6 +184,13 @@ def _spread(down: np.ndarray, values: np.ndarray, across: np.ndarray) -> np.ndar
     """The answers of a tile on the cells of the grid, weighted."""
     values = values * down[:, None] if down.ndim == 1 else down @ values
     return values * across if across.ndim == 1 else values @ across.T
+
+
+@lru_cache(maxsize=8)  # photos of one folder mostly have one size
+def _axis(
+    origins: tuple[int, ...], tile: int, answers: int, cell: float, cells: int, merge: Merge
+) -> _Axis:
+    return _Axis(origins, tile, answers, cell, cells, merge)
 
 
 class _Axis:

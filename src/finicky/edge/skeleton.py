@@ -45,10 +45,8 @@ class Grid:
 
     def codes(self, cells: np.ndarray) -> np.ndarray:
         """Which neighbours are set, a bit each, in the order of `AROUND`."""
-        code = np.zeros(len(cells), np.uint8)
-        for bit, offset in enumerate(self.around):
-            code |= self.flat[cells + offset].astype(np.uint8) << np.uint8(bit)
-        return code
+        near = self.flat[self.neighbours(cells)]
+        return np.packbits(near, axis=0, bitorder="little")[0]
 
     def once(self, cells: np.ndarray) -> np.ndarray:
         """The same cells, each once, without sorting them."""

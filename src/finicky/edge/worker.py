@@ -98,7 +98,7 @@ class Worker:
             return bool(source.skipped)
         size, changed = _stamp(source.path)
         same = (earlier["bytes"], earlier["mtime_ns"]) == (size, changed)
-        return same and all(path.is_file() for path in self._files(source.key).values())
+        return same and earlier["sizes"] == _sizes(self._files(source.key))
 
     def __call__(self, source: Source) -> Record:
         """The photo's line for the journal; never raises for what is wrong with the photo."""
@@ -138,6 +138,7 @@ class Worker:
             "at": at.middle(*size_px),
             "bytes": size,
             "mtime_ns": changed,
+            "sizes": _sizes(files),
             "row": summary_row(source.key, found, time.monotonic() - began),
             "defects": [
                 defect_row(source.key, found, k, self.bundle.target, scale, at.grid)
@@ -171,6 +172,11 @@ class Room:
             with self._free:
                 self._used -= pixels
                 self._free.notify_all()
+
+
+def _sizes(files: dict[str, Path]) -> dict[str, int]:
+    """In bytes; -1 for what is not there. A power cut may leave files without their content."""
+    return {kind: _stamp(path)[0] for kind, path in files.items()}
 
 
 def _stamp(path: Path) -> tuple[int, int]:
