@@ -3,7 +3,7 @@
     python benchmarks/frozen_plot.py docs/evidence
 
 Left column: validation, mean and range over the divisions of the photographs
-(``frozen-choice.csv``). Right: test (``frozen.csv``), each division a mark.
+(``frozen-choice.csv``). Right: test (``frozen.csv``), likewise.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import csv
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 DATA = ("cfd", "crack500", "magnetic_tile")
@@ -24,11 +26,13 @@ def main() -> None:
     folder = Path(sys.argv[1])
     chosen = read(folder / "frozen-choice.csv", ("val_none", "val_fitted"))
     tested = read(folder / "frozen.csv", ("balanced_accuracy",))
+    names = sorted({name for _, name in (*chosen, *tested)} - {"unpruned", "texture"})
+    colours = {name: colormaps["tab20"](number) for number, name in enumerate(names)}
     figure = Figure(figsize=(11, 10), layout="constrained")
     for row, data in enumerate(DATA):
         for column, (table, title) in enumerate(((chosen, "validation"), (tested, "test"))):
             axes = figure.add_subplot(3, 2, 2 * row + column + 1)
-            draw(axes, table, data)
+            draw(axes, table, data, colours)
             axes.set(title=f"{data}, {title}", ylim=(0.45, 0.95), xscale="log", xlim=(0.045, 0.14))
             axes.set_xticks([0.05, 0.1], ["keep 0.05", "keep 0.1"])
             axes.set_xticks([], minor=True)
@@ -47,9 +51,9 @@ def read(path: Path, columns: tuple[str, ...]) -> Table:
     return found
 
 
-def draw(axes, table: Table, data: str) -> None:  # type: ignore[no-untyped-def]
+def draw(axes, table: Table, data: str, colours: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
     names = [name for where, name in table if where == data]
-    for number, name in enumerate(names):
+    for name in names:
         cells = table[data, name]
         if list(cells) == [1.0]:
             style = {"unpruned": "black", "texture": "grey"}[name]
@@ -63,7 +67,7 @@ def draw(axes, table: Table, data: str) -> None:  # type: ignore[no-untyped-def]
             linewidth=width,
             marker="o",
             markersize=3,
-            color=f"C{number % 10}",
+            color="black" if name == "coverage" else colours[name],
             label=name,
         )
         for ratio in ratios:

@@ -1,12 +1,14 @@
 """Networks chosen on one data set, tested on the others, beside the unpruned network and its head.
 
-    python benchmarks/transfer.py --runs NAME=RUN NAME=RUN ... [--metu METU]
+    finicky tiles ../shared/data/crack500 --tile 96 --tiles-per-photo 2 --out TILES
+    python benchmarks/transfer.py --runs cfd=RUN ... --sets crack500=TILES metu=../shared/data/metu
                                   --out docs/evidence/transfer.csv
 
 Each RUN is a finished run folder; its exported files answer: the chosen candidate and ``keep-1``.
-Tested on the test tiles that the other runs cut from their photos, and on METU's test groups: whole
-photographs, scaled down to a tile. Nothing is trained or chosen anew; a probability of one half
-decides, as the head was trained. Intervals are 95 %, by photograph, the difference's paired.
+Tested on the test tiles of every run, and on the split ``test`` of other class folders, evenly
+thinned; what is larger than a tile, as METU's photographs of 227 px, is scaled down to one. Nothing
+is trained or chosen anew; a probability of one half decides, as the head was trained. Intervals are
+95 %, by photograph, the difference's paired.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from finicky.evaluation import bootstrap_difference, bootstrap_metrics, score_pr
 from finicky.images import read_image
 
 FIELDS = (
-    *("trained_on", "tested_on", "tiles", "candidate"),
+    *("trained_on", "run", "tested_on", "tiles", "candidate"),
     *("balanced_accuracy", "low", "high", "auroc"),
     *("unpruned", "unpruned_auroc", "difference", "difference_low", "difference_high"),
 )
@@ -44,20 +46,22 @@ class Tiles:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", nargs="+", required=True, metavar="NAME=RUN")
-    parser.add_argument("--metu", type=Path)
-    parser.add_argument("--metu-photos", type=int, default=200)
+    parser.add_argument("--sets", nargs="*", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--most", type=int, default=300)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    runs = {name: Path(run) for name, run in (one.split("=", 1) for one in options.runs)}
+    runs = [(name, Path(run)) for name, run in (one.split("=", 1) for one in options.runs)]
+    more = {name: Path(where) for name, where in (one.split("=", 1) for one in options.sets)}
     rows = []
-    for name, run in runs.items():
+    for name, run in runs:
+        folders = {name: run / "tiles"} | more
         size = tile_size(run)
-        sets = {other: test_tiles(runs[other] / "tiles", size) for other in runs}
-        if options.metu:
-            sets["metu"] = test_tiles(options.metu, size, options.metu_photos)
+        sets = {other: test_tiles(where, size, options.most) for other, where in folders.items()}
         candidate = chosen(run)
         for other, tiles in sets.items():
-            rows.append({"trained_on": name, "tested_on": other, "candidate": candidate})
+            rows.append(
+                {"trained_on": name, "tested_on": other, "candidate": candidate, "run": run.name}
+            )
             rows[-1] |= compared(run, candidate, tiles)
             print(rows[-1], flush=True)
     with options.out.open("w", newline="", encoding="utf-8") as stream:

@@ -191,7 +191,7 @@ def texture_quality(data: TileSet, *, seed: int) -> float | None:
         split: np.sort(draw.permutation(data.rows(split))[:_TEXTURE_TILES])
         for split in ("train", "validation")
     }
-    described = {s: describe_tiles(np.array(data.tiles[r])) for s, r in rows.items()}
+    described = {s: describe_tiles(data.tiles, r) for s, r in rows.items()}
     train = rows["train"]
     try:
         head = train_head(described["train"], data.labels[train], data.groups[train], seed=seed)

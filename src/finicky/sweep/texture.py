@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import numpy as np
 
+from finicky.spool import forget
+
 _BINS = 16
 _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
-def describe_tiles(tiles: np.ndarray) -> np.ndarray:
-    """``(N, S, S, 3)`` uint8 tiles to ``(N, 60)`` float32 statistics.
+def describe_tiles(tiles: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+    """``(N, S, S, 3)`` uint8 tiles, or some rows of them, to ``(N, 60)`` float32 statistics.
+
+    Tiles may be mapped from disk: one at a time is read.
 
     Of the grey tile: histogram, percentiles, mean and spread; the same of its gradient; and the
     histogram of uniform local binary patterns at 1 and 2 px (Ojala et al. 2002, "Multiresolution
     gray-scale and rotation invariant texture classification with local binary patterns").
     """
-    return np.stack([_describe(tile) for tile in tiles]).astype(np.float32)
+    found = []
+    for row in range(len(tiles)) if rows is None else rows:
+        found.append(_describe(np.asarray(tiles[row])))
+        forget(tiles)
+    return np.stack(found).astype(np.float32)
 
 
 def _describe(tile: np.ndarray) -> np.ndarray:
