@@ -145,6 +145,10 @@ def _label(
     sure = classifier.probability(rgb)[0]
     row = {"raw": _iou(_without_specks(sure >= CUT), truth)}
     row["raw_best_slider"] = max(_iou(_without_specks(sure >= cut), truth) for cut in SLIDER)
+    # What no correction of wrong regions and of gaps gets beyond: each photo's best threshold with
+    # nothing wrong in it but where edges lie.
+    reachable = ndimage.binary_dilation(truth, iterations=LOOSE)
+    row["raw_edges_only"] = max(_iou((sure >= cut) & reachable, truth) for cut in SLIDER)
     paths = _paths(truth, arguments.reach)
     # A loose stroke needs no care and no zoom, so it may follow a crack to its end.
     roads = [_road(path, truth.shape) for path in _paths(truth, max(truth.shape) * 4)]
