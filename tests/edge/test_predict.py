@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -163,6 +164,28 @@ def test_bad_photos_are_rows_and_change_nothing_for_the_others(tmp_path, bundle)
     assert table["notes.txt"]["status"] == "skipped"
     assert result.too_many_bad(0.01)
     assert not result.too_many_bad(0.5)
+
+
+def test_the_report_says_how_far_to_trust_it(tmp_path, bundle):
+    rgb = np.full((200, 300, 3), 220, np.uint8)
+    for k in range(12):  # gravel
+        rgb[20 + 60 * (k // 6) :, 20 + 48 * (k % 6) :][:16, :16] = 10
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(rgb).save(tmp_path / "photos" / "gravel.png")
+    finicky.predict(bundle, tmp_path / "photos", tmp_path / "a", PredictSettings(mm_per_px=2))
+    page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    assert "1 photo has 10 regions or more: look at it first" in page
+    assert re.search(r"longest 16 px \(3[0-9] mm\)", page)
+    assert "0.5 is guessing" not in page  # the model's file says nothing of it
+    walls(tmp_path / "walls", 1)
+    checked = {"METU <i>": {"balanced_accuracy": [0.953, 0.93, 0.97]}, "CFD": {}}
+    for name, figures in (("b", dict(list(checked.items())[:1])), ("c", checked)):
+        told = dark_bundle(tmp_path / f"told-{name}", metrics={"checked": figures})
+        finicky.predict(told, tmp_path / "walls", tmp_path / name)
+    page = (tmp_path / "b" / "report.html").read_text(encoding="utf-8")
+    assert "METU &lt;i&gt; 0.95 (0.5 is guessing)" in page
+    assert "regions or more" not in page
+    assert "0.5 is guessing" not in (tmp_path / "c" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs names and files that Windows does not have")

@@ -15,7 +15,7 @@ import numpy as np
 from finicky.edge.bundle import Bundle, open_bundle
 from finicky.edge.geojson import write_points
 from finicky.edge.inspect import Rule, rule_for
-from finicky.edge.page import write_page
+from finicky.edge.page import known, write_page
 from finicky.edge.results import POINTS, RUN, Record, ResultFolder
 from finicky.edge.scan import batch_size
 from finicky.edge.sources import Source, find_photos
@@ -252,6 +252,7 @@ def _finish(
         "low": f"{rule.low:.2f}",
         "resolution": f"{cell:g}",
         "sha256": bundle.sha256,
+        "known": known(bundle.metadata),
     }
     write_page(folder, order, facts)
     write_points(folder.root / POINTS, _points(folder, order))

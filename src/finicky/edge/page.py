@@ -7,7 +7,7 @@ import html
 import io
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -21,6 +21,8 @@ from finicky.files import atomic_path
 # Photos that are shown; the tables hold all. Keeps the page below some 8 MB.
 SHOWN = 200
 _THUMBNAIL = 360
+# So many regions on one photo are often no defects.
+_SCATTERED = 10
 _PAGE = Template((Path(__file__).parent / "page.html").read_text(encoding="utf-8"))
 
 
@@ -33,6 +35,7 @@ def write_page(folder: ResultFolder, order: list[str], facts: Mapping[str, Any])
         facts: Text for the page's head, plain strings by name.
     """
     ranked: list[tuple[float, float, str]] = []
+    scattered = 0
     failed: list[tuple[str, str, str]] = []
     counts = {"ok": 0, "failed": 0, "skipped": 0}
     for record in folder.records(order):
@@ -42,6 +45,7 @@ def write_page(folder: ResultFolder, order: list[str], facts: Mapping[str, Any])
             failed.append((record["key"], record["status"], str(row[-1])))
         elif row[5]:
             ranked.append((row[7], row[8], record["key"]))
+            scattered += row[5] >= _SCATTERED
     ranked.sort(key=lambda entry: (-entry[0], -entry[1], entry[2]))
     found = len(ranked)
     shown = folder.records([key for _, _, key in ranked[:SHOWN]])
@@ -57,6 +61,7 @@ def write_page(folder: ResultFolder, order: list[str], facts: Mapping[str, Any])
                 "failed": counts["failed"],
                 "skipped": counts["skipped"],
                 "shown": min(found, SHOWN),
+                "scattered": _scattered(scattered),
                 "date": time.strftime("%Y-%m-%d %H:%M"),
                 "failures": "".join(_failures(failed)),
                 "cards": "\0",
@@ -77,11 +82,44 @@ def _card(folder: ResultFolder, record: Mapping[str, Any]) -> str:
         relative = overlay.relative_to(folder.root)
         link = "/".join(quote(os.fsencode(part), safe="") for part in relative.parts)
         picture = f'<a href="{link}"><img loading="lazy" alt="" src="{_thumbnail(overlay)}"></a>'
-    longest = max((entry[10] for entry in record["defects"]), default=0)
     return (
         f"<article>{picture}<h3>{html.escape(key)}</h3><p><b>{percent:.2f} %</b> of the photo, "
-        f"{regions} region{'s' if regions != 1 else ''}, {area:,} px, longest {longest:,.0f} px, "
+        f"{regions} region{'s' if regions != 1 else ''}, {area:,} px, longest "
+        f"{_longest(record['defects'])}, "
         f"highest probability {score:.2f}</p></article>\n"
+    )
+
+
+def _longest(defects: Sequence[Sequence[Any]]) -> str:
+    row = max(defects, key=lambda row: row[10])
+    return f"{row[10]:,.0f} px" + ("" if row[12] is None else f" ({row[12]:,.0f} mm)")
+
+
+def known(metadata: Mapping[str, Any]) -> str:
+    """How well the model does on photographs that it was checked with, if its file says."""
+    try:
+        checked = {
+            str(name): float(figures["balanced_accuracy"][0])
+            for name, figures in metadata["metrics"]["checked"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return ""
+    if not checked:
+        return ""
+    told = ", ".join(f"{name} {value:.2f}" for name, value in checked.items())
+    return (
+        "On photographs that it never saw it tells tiles with a defect from others with a balanced "
+        f"accuracy of: {told} (0.5 is guessing). "
+    )
+
+
+def _scattered(photos: int) -> str:
+    if not photos:
+        return ""
+    one = photos == 1
+    return (
+        f"<b>{photos} photo{' has' if one else 's have'} {_SCATTERED} regions or more: look at "
+        f"{'it' if one else 'them'} first</b>; that is often gravel or texture."
     )
 
 
