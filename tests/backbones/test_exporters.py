@@ -16,7 +16,14 @@ from finicky.backbones.onnx_file import inline_onnx
 from finicky.backbones.onnx_graph import reader
 from finicky.backbones.onnx_look import look
 from finicky.errors import FinickyError
-from finicky.pruning import cut_backbone, find_groups, plan_from_scores
+from finicky.pruning import (
+    PruningPlan,
+    cut_backbone,
+    find_groups,
+    plan_from_scores,
+    restore,
+    save_pruned,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -55,19 +62,19 @@ def _check(model: onnx.ModelProto, folder: Path) -> None:
     assert found.shape == wanted.shape
     assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
     assert np.abs(wanted[0] - wanted[1]).max() > 1e-4 * np.abs(wanted).max(), "blind to the photo"
-    _cut(backbone, found.shape)
+    _, smaller = _cut(backbone)
+    numbers = [sum(t.numel() for t in b.module.parameters()) for b in (smaller, backbone)]
+    assert numbers[0] < 0.7 * numbers[1]
+    with torch.inference_mode():
+        assert smaller.whole(torch.zeros(2, 3, SIDE, SIDE)).shape == found.shape
 
 
-def _cut(backbone: Backbone, shape: tuple[int, ...]) -> None:
+def _cut(backbone: Backbone) -> tuple[PruningPlan, Backbone]:
     """Half of the channels; the cut checks itself."""
     groups = find_groups(backbone.module, SIDE)
     scores = {p.name: np.arange(p.channels.max() + 1.0) for g in groups for p in g.producers}
     plan = plan_from_scores(groups, scores, 0.5, backbone=backbone.name, criterion="number")
-    smaller = cut_backbone(backbone, plan.decisions, SIDE)
-    numbers = [sum(t.numel() for t in b.module.parameters()) for b in (smaller, backbone)]
-    assert numbers[0] < 0.7 * numbers[1]
-    with torch.inference_mode():
-        assert smaller.whole(torch.zeros(2, 3, SIDE, SIDE)).shape == shape
+    return plan, cut_backbone(backbone, plan.decisions, SIDE)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -75,6 +82,16 @@ def test_exporters_graphs_answer_as_in_onnx_runtime_and_can_be_cut(
     tmp_path: Path, case: str
 ) -> None:
     _check(CASES[case](), tmp_path)
+
+
+@pytest.mark.parametrize("case", ["torch_shuffled", "tensorflow_norm_channels_last", "coreml"])
+def test_a_cut_graph_is_restored_bit_equal(tmp_path: Path, case: str) -> None:
+    """Built again from its plan: splits and shuffles are found anew, the same ones."""
+    backbone = _read(CASES[case](), tmp_path)
+    plan, smaller = _cut(backbone)
+    save_pruned(smaller, plan, tmp_path / "cut", size=SIDE)
+    again, x = restore(tmp_path / "cut")[0], torch.rand(2, 3, SIDE, SIDE)
+    assert torch.equal(again.whole(x), smaller.whole(x))
 
 
 @pytest.mark.parametrize("opset", range(9, 22))
