@@ -49,7 +49,7 @@ class PixelSettings:
     near_px: int = 12
     hidden: int = 16
     steps: int = 400
-    rows: int = 1024
+    rows: int = 512
     learning_rate: float = 0.01
     weight_decay: float = 1.0
     seed: int = 0
