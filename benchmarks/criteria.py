@@ -27,7 +27,7 @@ from finicky.pruning import cut, find_groups, plan_from_scores
 from finicky.spool import Spool
 from finicky.sweep import SweepSettings
 from finicky.sweep.inputs import gather_evidence, load_tiles, make_tiles
-from finicky.sweep.run import make_reconstructor
+from finicky.sweep.workbench import make_reconstructor
 from finicky.training import extract, train_head
 
 CRITERIA = {

@@ -13,7 +13,7 @@ from finicky.backbones import Backbone, Provenance, convolutions, load_backbone
 from finicky.backbones.alexnet import SameConv2d
 from finicky.backbones.backbone import IMAGENET_RGB
 from finicky.pruning import cut, find_groups, plan_from_scores
-from finicky.training import ReconstructionSettings, Reconstructor
+from finicky.training import ReconstructionSettings, Reconstructor, reconstruct
 from finicky.training.reconstruct import _patches, _Stepper
 
 SIZE = 64
@@ -100,6 +100,44 @@ def test_last_responses_come_nearer_to_the_unpruned_ones_on_unseen_tiles(name: s
     errors = [(m(unseen) - wanted).pow(2).mean().item() for m in (plain, repaired)]
     assert errors[1] < 0.5 * errors[0]
     assert not any(p.requires_grad for p in repaired.parameters())
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_fit_is_the_ridge_regression_that_its_words_say(
+    bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: least squares with the pull towards the old weights as further rows, in float64."""
+    monkeypatch.setattr(reconstruct, "RIDGES", (0.3,))
+    random = np.random.default_rng(0)
+    rows = random.normal(1.0, 1.0, (200, 6))
+    conv = nn.Conv2d(6, 4, 1, bias=bias).requires_grad_(False)
+    old = conv.weight.flatten(1).T.numpy().astype(float)
+    wanted = rows @ (old + random.normal(0, 0.5, old.shape)) + 2.0
+    as_tensors = (torch.tensor(a, dtype=torch.float32) for a in (rows, wanted))
+    reconstruct._fit_plain(conv, *as_tensors, 50)
+    centre, goal = (rows.mean(0), wanted.mean(0)) if bias else (np.zeros(6), np.zeros(4))
+    x, y = rows - centre, wanted - goal
+    pull = np.sqrt(0.3 * np.diag(x.T @ x).mean()) * np.eye(6)
+    expected, *_ = np.linalg.lstsq(np.vstack([x, pull]), np.vstack([y, pull @ old]), rcond=None)
+    np.testing.assert_allclose(conv.weight.flatten(1).T.numpy(), expected, atol=1e-5)
+    if bias:
+        assert conv.bias is not None
+        np.testing.assert_allclose(conv.bias.numpy(), goal - centre @ expected, atol=1e-4)
+
+
+def test_fewer_tiles_are_the_first_ones() -> None:
+    backbone = load_backbone("alexnet", weights="random")
+    torch.manual_seed(0)
+    tiles = torch.randn(40, 3, SIZE, SIZE)
+    kept = {n: list(range(0, c.out_channels, 2)) for n, c in convolutions(backbone.module).items()}
+    found = []
+    # In batches of 32: places are drawn batch by batch, so those of the first 32 are the same.
+    for reconstructor in (
+        Reconstructor(backbone, tiles).fewer(32),
+        Reconstructor(backbone, tiles[:32]),
+    ):
+        found.append(reconstructor.apply(cut(backbone.module, kept, SIZE), kept).state_dict())
+    assert all(torch.equal(found[0][k], found[1][k]) for k in found[0])
 
 
 def test_same_seed_same_weights() -> None:

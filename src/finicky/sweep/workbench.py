@@ -32,6 +32,9 @@ from finicky.training import MarkedTiles, ReconstructionSettings, Reconstructor
 # candidates are made side by side, gives the same bytes on one core and on all.
 THREADS = 1
 TILES = "tiles.npy"
+# Unlabelled tiles that a glance's repair is fitted to; the repair of a large network takes longer
+# than all else in a glance.
+GLANCE_TILES = 256
 
 
 @dataclass
@@ -85,7 +88,7 @@ class Workbench:
                 share,
                 self.data,
                 self.settings,
-                reconstructor=self.reconstructor if repair else None,
+                reconstructor=self.reconstructor.fewer(GLANCE_TILES) if repair else None,
                 progress=progress,
             ).to_json()
 

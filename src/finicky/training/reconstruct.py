@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -76,6 +77,17 @@ class Reconstructor:
         self._positions = max(1, min(settings.positions, fitting))
         self._places: dict[str, Tensor] = {}
         self._targets = self._watch(backbone.module, layers, progress)
+
+    def fewer(self, tiles: int) -> Reconstructor:
+        """The same with the first so many tiles at most: quicker, and a little less sure."""
+        other, seen = copy(self), min(tiles, len(self._inputs))
+        other._inputs = self._inputs[:seen]
+        other._places = {name: places[:seen] for name, places in self._places.items()}
+        share = {
+            name: seen * len(rows) // len(self._inputs) for name, rows in self._targets.items()
+        }
+        other._targets = {name: rows[: share[name]] for name, rows in self._targets.items()}
+        return other
 
     def apply(
         self, module: nn.Module, kept: Mapping[str, Sequence[int]], *, progress: Progress = silent
@@ -269,60 +281,98 @@ def _patches(x: Tensor, conv: nn.Conv2d, places: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Normal:
-    """The normal equations of a layer: what one pass over the rows tells about every ridge.
+    """The normal equations of a layer: what one pass over some rows tells about every ridge.
 
-    ``old`` weights ``(D, C)``; ``gram`` ``(D, D)`` of the inputs and ``cross`` ``(D, C)`` of inputs
-    and what the old weights leave over, both float64; ``centre`` and ``goal`` the means that the
-    bias takes up.
+    Rows lie around the means of all rows, so that what their own means still add is small.
+    Of ``count`` rows, the sums of inputs ``(D,)``, of what the old
+    weights leave over ``(C,)``, of inputs by inputs ``(D, D)`` and of inputs by leftovers
+    ``(D, C)``, all float64. ``free``: whether a bias takes the means up.
     """
 
-    old: Tensor
+    free: bool
+    count: int
+    inputs: Tensor
+    rest: Tensor
     gram: Tensor
     cross: Tensor
-    centre: Tensor
-    goal: Tensor
 
     @classmethod
-    def of(cls, conv: nn.Conv2d, rows: Tensor, wanted: Tensor) -> _Normal:
-        """From ``(n, D)`` inputs and ``(n, C)`` wanted outputs."""
-        old = conv.weight.flatten(1).T
-        centre, goal = _centres(conv, rows, wanted)
-        rows = rows - centre
-        rest = wanted - goal - rows @ old
-        return cls(old, (rows.T @ rows).double(), (rows.T @ rest).double(), centre, goal)
+    def of(cls, rows: Tensor, rest: Tensor, *, free: bool) -> _Normal:
+        """From ``(n, D)`` inputs and ``(n, C)`` leftovers."""
+        return cls(
+            free,
+            len(rows),
+            rows.sum(0).double(),
+            rest.sum(0).double(),
+            (rows.T @ rows).double(),
+            (rows.T @ rest).double(),
+        )
 
-    def solve(self, ridge: float) -> tuple[Tensor, Tensor]:
-        """``(D, C)`` weights and ``(C,)`` bias; with an infinite ridge only the bias is new."""
-        new = self.old
-        if ridge < math.inf:
-            gram = self.gram.clone()
-            gram.diagonal().add_(float(gram.diagonal().mean()) * ridge + 1e-12)
-            change = torch.cholesky_solve(self.cross, torch.linalg.cholesky(gram))
-            new = (self.old + change).float()
-        return new, self.goal - self.centre @ new
+    def __add__(self, other: _Normal) -> _Normal:
+        """Of the rows of both."""
+        sums = ("inputs", "rest", "gram", "cross")
+        both: dict[str, Tensor] = {s: getattr(self, s) + getattr(other, s) for s in sums}
+        return _Normal(self.free, self.count + other.count, **both)
+
+    def solve(
+        self, *ridges: float, dtype: torch.dtype = torch.float64
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """``(D, C)`` change and ``(C,)`` bias a ridge; with an infinite one only the bias is new.
+
+        ``dtype``: in which equations are solved; float32 takes half the time, and is enough to
+        tell ridges apart.
+        """
+        centre = self.inputs / self.count if self.free else torch.zeros_like(self.inputs)
+        rest = self.rest / self.count if self.free else torch.zeros_like(self.rest)
+        gram = self.gram - self.count * torch.outer(centre, centre)
+        cross = (self.cross - self.count * torch.outer(centre, rest)).to(dtype)
+        level = float(gram.diagonal().mean())
+        gram = gram.to(dtype)
+        before = 0.0
+        for ridge in ridges:
+            change = torch.zeros_like(cross)
+            if ridge < math.inf:
+                added = level * ridge + 1e-12
+                gram.diagonal().add_(added - before)
+                before = added
+                change = torch.cholesky_solve(cross, torch.linalg.cholesky(gram))
+            yield change.float(), (rest - centre @ change.double()).float()
 
 
 def _fit_plain(conv: nn.Conv2d, rows: Tensor, wanted: Tensor, held_out: int) -> None:
     """Weights that map ``(n, D)`` inputs onto ``(n, C)`` wanted outputs, near the old ones.
 
-    The last ``held_out`` rows come from other tiles than the rest; they choose the ridge.
+    The last ``held_out`` rows come from other tiles than the rest; they choose the ridge. What the
+    rows tell is summed up once, in two parts.
     """
-    seen = len(rows) - held_out
-    ridge = _choose_ridge(_Normal.of(conv, rows[:seen], wanted[:seen]), rows[seen:], wanted[seen:])
-    new, bias = _Normal.of(conv, rows, wanted).solve(ridge)
+    old, seen, free = conv.weight.flatten(1).T, len(rows) - held_out, conv.bias is not None
+    centre, goal = _centres(conv, rows, wanted)
+    rows = rows - centre
+    rest = wanted - goal - rows @ old
+    fitted = _Normal.of(rows[:seen], rest[:seen], free=free)
+    ridge = _choose_ridge(fitted, rows[seen:], rest[seen:])
+    whole = fitted + _Normal.of(rows[seen:], rest[seen:], free=free)
+    ((change, bias),) = whole.solve(ridge)
+    new = old + change
     conv.weight.copy_(new.T.reshape(conv.weight.shape))
     if conv.bias is not None:
-        conv.bias.copy_(bias)
+        conv.bias.copy_(bias + goal - centre @ new)
 
 
-def _choose_ridge(fitted: _Normal, unseen: Tensor, goal: Tensor) -> float:
+def _choose_ridge(
+    fitted: _Normal, unseen: Tensor, rest: Tensor, dtype: torch.dtype = torch.float32
+) -> float:
     """The ridge that comes nearest on unseen rows; infinite where the old weights do."""
     best, least = math.inf, math.inf
-    for ridge in RIDGES:
-        new, bias = fitted.solve(ridge)
-        error = float((unseen @ new + bias - goal).pow(2).mean())
-        if error < least:
-            best, least = ridge, error
+    try:
+        for ridge, (change, bias) in zip(RIDGES, fitted.solve(*RIDGES, dtype=dtype), strict=True):
+            error = float((unseen @ change + bias - rest).pow(2).mean())
+            if error < least:
+                best, least = ridge, error
+    except torch.linalg.LinAlgError:
+        if dtype == torch.float64:
+            raise
+        return _choose_ridge(fitted, unseen, rest, torch.float64)
     return best
 
 
