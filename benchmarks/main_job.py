@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clock", action="store_true")
+    parser.add_argument("--no-maps", action="store_true", help="They change no figure here.")
     options = parser.parse_args()
     print(environment())
     for seed in map(int, options.seeds.split(",")):
@@ -54,6 +55,7 @@ def main() -> None:
             tile=options.tile,
             tiles_per_photo=options.tiles_per_photo,
             seed=seed,
+            maps=not options.no_maps,
         )
         folder = options.runs / f"seed-{seed}"
         if options.clock:
