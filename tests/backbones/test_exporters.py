@@ -14,8 +14,9 @@ from backbones.exporters import CASES, REFUSED, SIDE, each_opset
 from finicky.backbones import Backbone
 from finicky.backbones.onnx_file import inline_onnx
 from finicky.backbones.onnx_graph import reader
+from finicky.backbones.onnx_graph.operators import OPERATORS
 from finicky.backbones.onnx_look import look
-from finicky.errors import FinickyError
+from finicky.errors import FinickyError, UnsupportedModelError
 from finicky.pruning import (
     PruningPlan,
     cut_backbone,
@@ -116,3 +117,28 @@ def test_weights_beside_the_file_are_put_inside(tmp_path: Path, case: str) -> No
               size_threshold=0, convert_attribute=True)  # fmt: skip
     inline_onnx(tmp_path / "m.onnx", tmp_path / "whole.onnx")
     _check(onnx.load(tmp_path / "whole.onnx"), tmp_path)
+
+
+@pytest.mark.parametrize("kind", [KeyError, TypeError, ZeroDivisionError, AssertionError])
+def test_whatever_an_operator_s_reader_raises_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    def broken(_: object) -> None:
+        raise kind("so\nmany lines")
+
+    monkeypatch.setitem(OPERATORS, "MaxPool", broken)
+    with pytest.raises(UnsupportedModelError, match=r"m\.onnx .*MaxPool \(\w+\) cannot be read$"):
+        _read(CASES["torch_view"](), tmp_path)
+
+
+def test_a_file_that_ends_running_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("so\nmany lines")
+
+    monkeypatch.setattr(reader, "_run", broken)
+    with pytest.raises(
+        UnsupportedModelError, match=r"ONNX Runtime does not run it: so many lines$"
+    ):
+        _read(CASES["torch_view"](), tmp_path)

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 Value = Ref | np.ndarray | None
 _FLOATS = (np.float16, np.float64)
+_AMISS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, StopIteration),
+    *(TypeError, ValueError),
+)
 # Where a file leaves the side of its photos open.
 _SIZE = 224
 
@@ -143,7 +147,13 @@ class Reading:
                 f"operator {node.op_type} ({node.name or node.output[0]}) is not known to Finicky"
             )
         before = turned(self.draft, inputs) if node.op_type in ELEMENTWISE else None
-        found = OPERATORS[node.op_type](Call(self, node, before[0] if before else inputs))
+        call = Call(self, node, before[0] if before else inputs)
+        try:
+            found = OPERATORS[node.op_type](call)
+        except UnsupportedModelError:
+            raise
+        except _AMISS as error:  # attributes or inputs that are not as the standard wants them
+            raise call.refusal("cannot be read") from error
         if before:
             found = self.draft.function("aten.permute.default", found, before[1])
         self._set(node, found)

@@ -80,8 +80,11 @@ def check_parity(found: Converted, preprocessing: Preprocessing) -> float:
     random = np.random.default_rng(0)
     photos = random.integers(0, 256, (2, found.size, found.size, 3), dtype=np.uint8)
     x = preprocessing(torch.from_numpy(photos))
-    theirs = [_run(session, names, found, x[i : i + 1]) for i in range(2)]
-    reference = np.concatenate(theirs)
+    try:
+        reference = np.concatenate([_run(session, names, found, x[i : i + 1]) for i in (0, 1)])
+    except Exception as error:  # ONNX Runtime raises a class for each of its states
+        reason = " ".join(str(error).split())[:200]
+        raise UnsupportedModelError(f"ONNX Runtime does not run it: {reason}") from error
     with torch.inference_mode():
         pair = found.compared(x).numpy()
         single = found.compared(x[:1]).numpy()
