@@ -111,6 +111,16 @@ def test_decisions_follow_from_the_looks_whatever_their_order() -> None:
     assert [why for why, _ in groupby(again)] == [why for why, _ in groupby(s.why for s in steps)]
 
 
+def test_nothing_is_evaluated_in_full_that_was_not_looked_at_longer() -> None:
+    table = _Table(0.12, wiggle=0.005, noise=0.015, seed=1)
+    _, steps = simulate(Search(SearchSettings(), MACS), table.look)
+    assert any("might lead by" in step.why for step in steps)  # gaps were filled
+    full = [ratio for ratio, share in table.asked if share == 1 and ratio < 1]
+    for ratio in full:
+        before = table.asked[: table.asked.index((ratio, 1.0))]
+        assert (ratio, 0.5) in before
+
+
 def test_search_says_when_more_might_be_left() -> None:
     """Glances that scatter widely never exclude anything: the search ends by its limit."""
     table = _Table(0.1, noise=0.2)

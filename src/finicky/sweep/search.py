@@ -156,7 +156,7 @@ class Search:
 
     def _fill(self, tried: set[float], full: set[float]) -> Iterator[Step]:
         """Look into gaps as long as something in them could lead."""
-        few = self.settings.shares[0]
+        few, more = self.settings.shares
         while True:
             winner = self._best(full, 1.0, 1)[0]
             hopes = self._hopes(tried, full)
@@ -171,10 +171,19 @@ class Search:
             hope = max(hopes, key=lambda r: (hopes[r], -r))
             yield Step((hope,), few, f"{hope:g} might lead by {hopes[hope]:.3f}")
             tried.add(hope)
-            expected = self._score(hope, few) + self._offset(full)
-            if expected > self._score(winner, 1.0):
-                yield Step((hope,), 1.0, "it looks better than the leader")
+            if not self._may_lead(hope, few, full):
+                continue
+            # A longer look costs a fraction of a full evaluation, and mostly says no.
+            yield Step((hope,), more, "it looks better than the leader")
+            if self._may_lead(hope, more, full):
+                yield Step((hope,), 1.0, "looked at longer, it still looks better than the leader")
                 full.add(hope)
+
+    def _may_lead(self, ratio: float, share: float, full: set[float]) -> bool:
+        """Whether a full evaluation might be better than the leader's, going by a glance."""
+        winner = self._best(full, 1.0, 1)[0]
+        expected = self._score(ratio, share) + self._offset(full, share)
+        return expected > self._score(winner, 1.0)
 
     def _gaps(self, tried: set[float], share: float) -> set[float]:
         """Grid points halfway between the best, and members of the front, and their neighbours."""
@@ -215,7 +224,7 @@ class Search:
     def _hopes(self, tried: set[float], full: set[float]) -> dict[float, float]:
         """By how much each untried ratio might lead, where that is more than the tolerance."""
         lead = self._score(self._best(full, 1.0, 1)[0], 1.0) + self.settings.tolerance
-        scatter, offset = self._scatter(tried), self._offset(full)
+        scatter, offset = self._scatter(tried), self._offset(full, self.settings.shares[0])
         found = {}
         for ratio in self.settings.grid:
             if ratio not in tried and ratio not in full:
@@ -245,14 +254,13 @@ class Search:
         typical = float(np.median(known)) if known else math.inf
         return 1.4826 * typical / math.sqrt(1.5)
 
-    def _offset(self, full: set[float]) -> float:
-        """What a full evaluation adds to a glance, at most.
+    def _offset(self, full: set[float], share: float) -> float:
+        """What a full evaluation adds to a glance at so many photographs, at most.
 
         Not in the mean: those that were evaluated were chosen because their glances were lucky.
         """
-        few = self.settings.shares[0]
-        both = [r for r in full if math.isfinite(self._score(r, few))]
-        added = [self._score(r, 1.0) - self._score(r, few) for r in both]
+        both = [r for r in full if math.isfinite(self._score(r, share))]
+        added = [self._score(r, 1.0) - self._score(r, share) for r in both]
         return max((a for a in added if math.isfinite(a)), default=0.0)
 
     def _best(self, ratios: set[float], share: float, count: int) -> tuple[float, ...]:
