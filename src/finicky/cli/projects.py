@@ -33,7 +33,8 @@ def init(
     print(f"photos: {made.photos}")
     print(f"masks go to: {made.masks}, each under its photo's name with .png added")
     marked = made.masks.is_dir() and any(made.masks.iterdir())
-    print(f"then: finicky {'run' if marked else 'label'} {made.root}")
+    root = f'"{made.root}"' if " " in str(made.root) else made.root  # to be pasted as it is
+    print(f"then: finicky {'run' if marked else 'label'} {root}")
 
 
 def tiles(
