@@ -273,8 +273,14 @@ def test_bombs_are_refused_from_the_header(tmp_path, width, height):
 def test_max_pixels_is_the_largest_size_allowed(tmp_path):
     path = save(tmp_path / "p.png", UPRIGHT)
     assert read_image(path, max_pixels=48 * 32).shape == (32, 48, 3)
-    with pytest.raises(ImageError, match="48x32 = 1536 pixels, more than 1535"):
+    with pytest.raises(ImageError, match="48x32 = 1536 pixels, more than 1535") as refused:
         read_image(path, max_pixels=48 * 32 - 1)
+    assert refused.value.remedies[1] == "raise max_pixels if you trust the file"
+    # Above Pillow's own ceiling that would not help.
+    path.write_bytes(png_header(60_000, 60_000) + png_chunk(b"IDAT", b"x"))
+    with pytest.raises(ImageError, match="more pixels than Pillow decodes") as refused:
+        read_image(path, max_pixels=10**10)
+    assert refused.value.remedies == ("cut it into smaller images",)
 
 
 def test_pillows_own_settings_stay_untouched(tmp_path):

@@ -176,7 +176,7 @@ def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.
     except UnidentifiedImageError as error:
         raise _refused(path, *_unidentified(path)) from error
     except Image.DecompressionBombError as error:
-        raise _refused(path, "it has more pixels than Pillow decodes", _CUT) from error
+        raise _refused(path, "it has more pixels than Pillow decodes", _CUT[:1]) from error
     except MemoryError as error:
         raise _refused(path, "there is not enough memory to decode it", _CUT) from error
     except OSError as error:

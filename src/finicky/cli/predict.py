@@ -167,8 +167,9 @@ def predict(
 def _announce(estimate: Estimate) -> None:
     about = "" if estimate.exact else "about "
     earlier = f", {estimate.earlier} files done earlier" if estimate.earlier else ""
+    photos = "1 photo" if estimate.photos == 1 else f"{estimate.photos} photos"
     say(
-        f"{estimate.photos} photos, {about}{estimate.tiles} tiles, "
+        f"{photos}, {about}{estimate.tiles} tiles, "
         f"expected to take {_duration(estimate.seconds)}{earlier}"
     )
 
