@@ -60,7 +60,8 @@ masks. Filters, weights, the epoch and thresholds were chosen on these two.
 
 Thresholds: tile {tile_threshold:g}; map {high:.3g} to begin a region, {low:.3g} to extend it, and
 from {area:g} px on. The map's are the best for pixels among those at which at most one of METU's
-clean validation images in twenty is marked. On close-ups of thin cracks try `--min-area 100`.
+clean validation images in twenty is marked; its values are flat where they are near 0.5, and no
+probabilities then. On close-ups of thin cracks try `--min-area 100`.
 
 ## How it does
 95 % intervals by photograph. *Validation* and *own test* are other photographs of the same making,
