@@ -57,7 +57,10 @@ def python_page() -> str:
 def _methods(kind: type) -> list[str]:
     parts = []
     for name, member in vars(kind).items():
-        if name.startswith("_") or not (inspect.isfunction(member) or hasattr(member, "fget")):
+        if isinstance(member, classmethod):
+            member = getattr(kind, name)  # without the class that it is given
+        a_function = inspect.isfunction(member) or inspect.ismethod(member)
+        if name.startswith("_") or not (a_function or hasattr(member, "fget")):
             continue
         target = member.fget if hasattr(member, "fget") else member
         call = "" if hasattr(member, "fget") else _signature(member)
