@@ -26,6 +26,21 @@ def test_rows_are_the_same_in_memory_and_on_disk() -> None:
             np.testing.assert_array_equal(found[3:5], rows[3:5])
 
 
+def test_rows_can_be_asked_for_between_appends() -> None:
+    rows = np.arange(3_000_000, dtype=np.float32).reshape(-1, 100)
+    with Spool() as spool:
+        spool.append(rows[:0])
+        assert spool.rows().shape == (0, 100)
+        spool.append(rows[:7])
+        first = spool.rows()
+        for start in range(7, len(rows), 1000):
+            spool.append(rows[start : start + 1000])
+        np.testing.assert_array_equal(spool.rows(), rows)
+        spool.append(rows[:3])
+        assert len(spool.rows()) == len(rows) + 3
+        np.testing.assert_array_equal(first, rows[:7])
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts pages in /proc")
 def test_forgotten_rows_take_no_memory() -> None:
     with Spool(limit_bytes=0) as spool:

@@ -14,6 +14,9 @@ from finicky.errors import ShapeError, StorageError
 
 # 2,300 tiles of 96 px. What lies on disk costs no memory once it is forgotten; see `forget`.
 DEFAULT_LIMIT_BYTES = 64 * 2**20
+# Rows are copied together: small arrays that stay, between large ones that come and go, make the
+# heap grow with every batch (1 MB each, seen with features).
+_BLOCK_BYTES = 2**20
 
 
 def forget(rows: np.ndarray) -> None:
@@ -43,6 +46,7 @@ class Spool:
         self._limit = limit_bytes
         self._folder = folder
         self._blocks: list[np.ndarray] = []
+        self._free = 0  # rows at the end of the last block
         self._file: IO[bytes] | None = None
         self._bytes = 0
         self._rows = 0
@@ -76,12 +80,12 @@ class Spool:
         self._bytes += rows.nbytes
         try:
             if self._file is None and self._bytes <= self._limit:
-                self._blocks.append(np.ascontiguousarray(rows))
+                self._keep(rows)
                 return
             if self._file is None:
                 self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (close())
-                for block in self._blocks:
-                    self._file.write(block.data.cast("B"))
+                if self._blocks:
+                    self._file.write(self._kept().data.cast("B"))
                 self._blocks.clear()
             self._file.write(np.ascontiguousarray(rows).data.cast("B"))
         except OSError as error:
@@ -100,8 +104,24 @@ class Spool:
             raise ShapeError("nothing was appended")
         shape, dtype = self._form
         if self._file is None:
-            if len(self._blocks) > 1:
-                self._blocks = [np.concatenate(self._blocks)]
-            return self._blocks[0]
+            return self._kept() if self._blocks else np.empty((0, *shape), dtype)
         self._file.flush()
         return np.memmap(self._file, dtype=dtype, mode="r", shape=(self._rows, *shape))
+
+    def _keep(self, rows: np.ndarray) -> None:
+        while len(rows):
+            if not self._free:
+                self._free = max(len(rows), _BLOCK_BYTES // max(1, rows[0].nbytes))
+                self._blocks.append(np.empty((self._free, *rows.shape[1:]), rows.dtype))
+            start, part = len(self._blocks[-1]) - self._free, rows[: self._free]
+            self._blocks[-1][start : start + len(part)] = part
+            self._free -= len(part)
+            rows = rows[len(part) :]
+
+    def _kept(self) -> np.ndarray:
+        """The rows in memory as one array, the only block from now on."""
+        filled = [*self._blocks[:-1], self._blocks[-1][: len(self._blocks[-1]) - self._free]]
+        if len(filled) > 1:
+            self._blocks, self._free = [np.concatenate(filled)], 0
+            return self._blocks[0]
+        return filled[0]
