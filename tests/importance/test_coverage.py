@@ -118,3 +118,14 @@ def _scores(batches: list[ScoringBatch]) -> np.ndarray:
         _network(), 8, windows=lambda: batches, tiles=lambda: batches, needs={"joint"}
     )
     return CRITERIA["coverage"].score(evidence)["0"]
+
+
+def test_rounding_in_correlations_is_not_multiplied() -> None:
+    """Correlations of hardly varying channels contradict each other: no such channels exist."""
+    rng = np.random.default_rng(3)
+    likeness = np.where(rng.random((200, 200)) < 0.5, 1.0, -1.0)
+    likeness = np.triu(likeness, 1) + np.triu(likeness, 1).T + np.eye(200)
+    with np.errstate(over="raise", invalid="raise"):
+        scores = choose_in_turn(likeness, np.ones(200))
+    assert np.isfinite(scores).all()
+    assert 0 < scores.min() < scores.max() <= 1

@@ -63,7 +63,7 @@ def choose_in_turn(likeness: np.ndarray, worth: np.ndarray) -> np.ndarray:
         first.
     """
     channels = len(worth)
-    rest = np.array(likeness, dtype=np.float32)
+    rest = _proper(likeness).astype(np.float32)
     rest[np.diag_indices(channels)] += _RIDGE
     total = untold = float(worth @ rest.diagonal())
     worth = worth.astype(np.float32)
@@ -83,6 +83,21 @@ def choose_in_turn(likeness: np.ndarray, worth: np.ndarray) -> np.ndarray:
             column = rest[:, best] / np.sqrt(own[best])
             rest -= np.outer(column, column)
     return scores
+
+
+def _proper(likeness: np.ndarray) -> np.ndarray:
+    """The same without directions that vary less than nothing.
+
+    Covariances from sums of many responses have such directions where a channel hardly varies
+    about a large mean: there rounding is all that is left, and the choice would multiply it.
+    """
+    likeness = np.asarray(likeness, dtype=np.float64)
+    try:
+        np.linalg.cholesky(likeness + _RIDGE / 2 * np.eye(len(likeness)))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh((likeness + likeness.T) / 2)
+        return np.asarray((vectors * np.maximum(values, 0)) @ vectors.T)
+    return likeness
 
 
 def _correlations(covariance: np.ndarray) -> np.ndarray:
