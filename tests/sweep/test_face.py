@@ -13,6 +13,7 @@ import torch
 import finicky
 from finicky.data.surfaces import write_surfaces
 from finicky.errors import MissingDependencyError, UsageError
+from finicky.files import read_json
 from finicky.selection import Constraints
 from finicky.sweep import COLUMNS, DecisionSettings, Execution, SearchSettings, Sweep
 
@@ -98,6 +99,16 @@ def test_a_finished_run_folder_is_opened_with_all_its_numbers(finished: Sweep) -
         opened.candidates[0]["f11"]
     small = opened.select(DecisionSettings(constraints=Constraints(max_size_mb=0.2)))
     assert small.best is not None and small.best.name == "keep-0.1"
+
+
+def test_choosing_again_without_iterating_first_tells_what_the_folder_holds(
+    project: Path, finished: Sweep, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished.folder, tmp_path / "run"))
+    sweep = Sweep(project, run, execution=HERE, **OPTIONS)
+    sweep.select(DecisionSettings(constraints=Constraints(max_size_mb=0.2)))
+    assert sweep.finished and sweep.best is not None
+    assert sweep.best.name == "keep-0.1" == read_json(run / "selected/choice.json")["candidate"]
 
 
 def test_what_is_no_run_or_cannot_go_on_is_said(

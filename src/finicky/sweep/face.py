@@ -258,6 +258,7 @@ class Sweep:
     def select(self, decision: DecisionSettings) -> Self:
         """Choose again in a finished sweep, as ``finicky select`` does; returns itself."""
         select_again(self.folder, decision, progress=self._progress)
+        self._decision, self._over = decision, self._folder.done
         self._read()
         return self
 
