@@ -76,16 +76,14 @@ class _Executor:
             yield attempt(_Bench(act), task)  # type: ignore[arg-type]
 
 
-def _evaluator(
-    root: Path, executor: _Executor, heard: list[Event], expected: int | None = None
-) -> Evaluator:
+def _evaluator(root: Path, executor: _Executor, heard: list[Event], **more: Any) -> Evaluator:
     return Evaluator(
         RunFolder(root),
         executor,
         lambda _: None,  # type: ignore[arg-type, return-value]
         leader=lambda metrics: (metrics[-1]["candidate"], 1.5),
-        expected=expected,
         listen=heard.append,
+        **more,
     )
 
 
@@ -97,13 +95,28 @@ def test_time_left_counts_what_a_search_will_ask_for(
 ) -> None:
     heard: list[Event] = []
     monkeypatch.setattr(finicky.sweep.evaluator._Clock, "left", lambda _, work: work)
-    evaluator = _evaluator(tmp_path, _Executor({}), heard, expected=8)
+    evaluator = _evaluator(tmp_path, _Executor({}), heard, expected=8, sure=False)
     for each in RATIOS:
         evaluator.evaluate([each])
     assert [(e.facts["done"], e.facts["total"]) for e in heard] == [(n, 8) for n in range(1, 5)]
     assert not any(e.facts["sure"] for e in heard)
     left = [e.facts["seconds_left"] for e in heard]
     assert left == sorted(left, reverse=True) and left[-1] > 0
+
+
+def test_trainings_that_follow_are_counted_before_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Event] = []
+    monkeypatch.setattr(finicky.sweep.evaluator._Clock, "left", lambda _, work: work)
+    evaluator = _evaluator(tmp_path, _Executor({}), heard, expected=6, trained=2)
+    evaluator.evaluate(RATIOS)
+    assert heard[3].facts["seconds_left"] > 4  # a training is the work of two unpruned networks
+    evaluator.evaluate([Candidate(0.1, "finetune"), Candidate(0.1, "scratch")])
+    assert [(e.facts["done"], e.facts["total"]) for e in heard] == [(n, 6) for n in range(1, 7)]
+    assert all(e.facts["sure"] for e in heard)
+    left = [e.facts["seconds_left"] for e in heard]
+    assert left == sorted(left, reverse=True) and left[-1] == 0
 
 
 def test_each_candidate_is_made_once_and_told_of(tmp_path: Path) -> None:

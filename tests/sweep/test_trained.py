@@ -25,6 +25,7 @@ from finicky.report import write_report
 from finicky.sweep import RunFolder, SearchSettings, SweepSettings, run_sweep
 from finicky.sweep.after_search import count_few, train_few
 from finicky.sweep.candidate import read_predictions
+from finicky.sweep.events import Event
 from finicky.sweep.executors import Outcome
 from finicky.sweep.identity import Candidate, candidate_name
 from finicky.sweep.maps import make_map
@@ -141,7 +142,11 @@ def test_kinds_and_times_as_people_type_them() -> None:
 
 def test_left_open_few_small_networks_are_trained(project: Project, tmp_path: Path) -> None:
     settings = replace(SETTINGS, train=("auto",), keep_ratios=(0.1, 0.15, 0.5), train_time_s=3)
-    result = run_sweep(project, tmp_path / "run", settings)
+    heard: list[Event] = []
+    result = run_sweep(project, tmp_path / "run", settings, listen=heard.append)
+    told = [event.facts for event in heard if event.kind == "candidate"]
+    assert [(facts["done"], facts["total"]) for facts in told] == [(n, 7) for n in range(1, 8)]
+    assert all(facts["sure"] for facts in told) and heard[0].facts["candidates"] == 7
     names = [str(row["candidate"]) for row in result.rows]
     assert names[:4] == ["keep-1", "keep-0.5", "keep-0.15", "keep-0.1"]
     assert names[4:6] == ["keep-0.1-finetune", "keep-0.1-scratch"]

@@ -34,8 +34,10 @@ class Evaluator:
         plans: What stays under a candidate; asked only for those that are made. One that it
             raises `NoPlanError` for has failed, and the others go on.
         leader: Name and score of the best of some metrics.
-        expected: How many there usually are in all, where a search asks again and again; ``None``:
-            as many as it is asked for.
+        expected: How many there will be in all, where it is asked again and again; ``None``: as
+            many as it is asked for.
+        trained: How many of these are trained.
+        sure: Whether there will be no more and no fewer; a search asks for what it likes.
         listen: Told of every candidate.
     """
 
@@ -47,10 +49,13 @@ class Evaluator:
         *,
         leader: Leader = lambda _: None,
         expected: int | None = None,
+        trained: int = 0,
+        sure: bool = True,
         listen: Listener = unheard,
     ) -> None:
         self._folder, self._executor, self._plans = folder, executor, plans
-        self._leader, self._expected, self._listen = leader, expected, listen
+        self._leader, self._listen = leader, listen
+        self._expected, self._trained, self._sure = expected or 0, trained, sure
         self._outcomes: dict[str, Outcome] = {}
         self._pending: dict[str, Candidate] = {}
         self._clock = _Clock()
@@ -77,6 +82,7 @@ class Evaluator:
         order = {name: i for i, name in enumerate([*self._outcomes, *(c.name for c in fresh)], 1)}
         missing = []
         self._pending = {candidate.name: candidate for candidate in fresh}
+        self._trained -= sum(candidate.train != FROZEN for candidate in fresh)
         for candidate in fresh:
             known = self._known(candidate)
             if known is None:
@@ -114,7 +120,8 @@ class Evaluator:
                 self._settle(refused[-1])
                 continue
             here = self._folder.candidate(candidate.name)
-            title = f"candidate {order[candidate.name]} of {len(order)} ({candidate.name})"
+            count = max(len(order), self._expected) if self._sure else len(order)
+            title = f"candidate {order[candidate.name]} of {count} ({candidate.name})"
             yield Task(candidate, plan, here, title)
 
     def _settle(self, outcome: Outcome) -> None:
@@ -134,14 +141,16 @@ class Evaluator:
         if status != "kept" and outcome.seconds > 0:
             self._clock.tick(_work(outcome.candidate))
         asked = len(self._outcomes) + len(self._pending)
-        total = max(asked, self._expected or 0)
-        left = sum(map(_work, self._pending.values())) + (total - asked) * _USUAL_WORK
+        total = max(asked, self._expected)
+        trained = min(max(self._trained, 0), total - asked)
+        left = sum(map(_work, self._pending.values()))
+        left += (total - asked) * _USUAL_WORK + trained * _TRAINING_WORK
         facts: dict[str, Any] = {
             "candidate": outcome.candidate.name,
             "status": status,
             "done": len(self._outcomes),
             "total": total,
-            "sure": self._expected is None,
+            "sure": self._sure,
             "seconds": round(outcome.seconds, 3),
             "seconds_left": self._clock.left(left),
         }
@@ -159,6 +168,7 @@ class Evaluator:
 
 # Of a candidate that a search asks for: about a sixth of the channels.
 _USUAL_WORK = 0.25
+_TRAINING_WORK = 2.0
 
 
 def _work(candidate: Candidate) -> float:
@@ -169,7 +179,7 @@ def _work(candidate: Candidate) -> float:
     """
     if candidate.unpruned:
         return 1.0
-    return 0.1 + 2 * candidate.keep_ratio**1.5 + (2 if candidate.train != FROZEN else 0)
+    return 0.1 + 2 * candidate.keep_ratio**1.5 + _TRAINING_WORK * (candidate.train != FROZEN)
 
 
 class _Clock:

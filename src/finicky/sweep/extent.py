@@ -35,11 +35,15 @@ class Extent:
         return 1 + self._at_each(len(self.settings.kinds)) + self._few
 
     @property
+    def trained(self) -> int:
+        """How many of them are trained."""
+        return self._at_each(sum(kind != FROZEN for kind in self.settings.kinds)) + self._few
+
+    @property
     def time_each_s(self) -> float | None:
         """What each trained candidate may take of the time for all of them."""
-        trained = self._at_each(sum(kind != FROZEN for kind in self.settings.kinds)) + self._few
         limit = self.settings.train_time_s
-        return None if limit is None or not trained else limit / trained
+        return None if limit is None or not self.trained else limit / self.trained
 
     @property
     def _few(self) -> int:

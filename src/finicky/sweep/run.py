@@ -284,7 +284,9 @@ class _Sweep:
                 executor,
                 self._plan,
                 leader=partial(leading, decision),
-                expected=None if search is None else extent.candidates,
+                expected=extent.candidates,
+                trained=extent.trained,
+                sure=search is None,
                 listen=self._listen,
             )
             if search is not None:
