@@ -34,7 +34,7 @@ SETTINGS = SweepSettings(
     maps=False,
 )
 OPTIONS = "--backbone alexnet --weights random --keep 0.1,0.5 --tile 64 --seeds 2"
-OPTIONS += " --latency-seconds 0 --no-maps"
+OPTIONS += " --latency-seconds 0 --no-maps --train frozen"
 linux = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc")
 
 

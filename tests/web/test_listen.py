@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 from finicky.web.listen import bound
 
@@ -28,4 +29,6 @@ def test_small_answers_are_sent_at_once() -> None:
                 await writer.wait_closed()
                 return answer
 
-    assert asyncio.run(delays())
+    # Browser tests leave a loop running in this thread.
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(asyncio.run, delays()).result(timeout=30)

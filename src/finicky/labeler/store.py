@@ -9,6 +9,7 @@ server or another program is always noticed.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import threading
 import time
@@ -130,11 +131,17 @@ class MaskStore:
         with self._locks[photo.id]:
             stored = self._load(photo)
             ids = np.zeros_like(stored.ids) if whole else stored.ids.copy()
-        patches.apply(found, ids)
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        folder = self._workplace.state / "conflicts"
-        path = folder / f"{photo.key}.conflict-r{stored.revision}-{stamp}-{name}.png"
-        write_bytes(path, encode_mask(ids, self._workplace.classes))
+            patches.apply(found, ids)
+            folder = self._workplace.state / "conflicts"
+            stamp = time.strftime("%Y%m%d-%H%M%S")
+            stem = f"{photo.key}.conflict-r{stored.revision}-{stamp}-{name}"
+            path = folder / f"{stem}.png"
+            # Both sides of one conflict may come within a second.
+            for number in itertools.count(2):
+                if not path.exists():
+                    break
+                path = folder / f"{stem}-{number}.png"
+            write_bytes(path, encode_mask(ids, self._workplace.classes))
         return path
 
     def _decode(self, photo: Photo, body: bytes) -> list[patches.Patch]:
