@@ -152,7 +152,10 @@ def finish(material: Material, out: Path) -> None:
     limits = choose_limits(out / "model.onnx", clean, photos, tiles, flattened=flattened)
     with atomic_path(out / FINAL) as temporary:
         shutil.copyfile(out / "model.onnx", temporary)
-        write_metadata(temporary, read_metadata(temporary) | {"thresholds": limits})
+        write_metadata(
+            temporary,
+            read_metadata(temporary) | {"thresholds": {**limits, "map_flattened": flattened}},
+        )
         quality = own_quality(material, Model(temporary).probabilities, limits["tile"])
     write_json(out / "final.json", read_json(out / "model.json") | {"tiles": quality})
     print(limits, {k: v["balanced_accuracy"] for k, v in quality.items()}, flush=True)

@@ -20,8 +20,8 @@ from scipy import ndimage
 
 from finicky.data.crops import Crop
 from finicky.evaluation.pixels import STEPS, pixel_curve, sum_curves
+from finicky.flatness import flatten_probability
 from finicky.mapping import padded
-from finicky.training import flatten_probability
 from finicky.training.tuning import MarkedTiles
 
 FALSE_ALARMS, TILE_ALARMS = 0.05, 0.1

@@ -26,6 +26,7 @@ from finicky.backbones import load_backbone
 from finicky.export import Classifier, export_onnx, read_metadata
 from finicky.export.onnx_file import write_metadata
 from finicky.files import read_json, sha256_file, write_json, write_text
+from finicky.flatness import restore_probability
 from finicky.timing import environment
 from finicky.training import LogisticHead
 
@@ -60,8 +61,7 @@ masks. Filters, weights, the epoch and thresholds were chosen on these two.
 
 Thresholds: tile {tile_threshold:g}; map {high:.3g} to begin a region, {low:.3g} to extend it, and
 from {area:g} px on. The map's are the best for pixels among those at which at most one of METU's
-clean validation images in twenty is marked; its values are flat where they are near 0.5, and no
-probabilities then. On close-ups of thin cracks try `--min-area 100`.
+clean validation images in twenty is marked. On close-ups of thin cracks try `--min-area 100`.
 
 ## How it does
 95 % intervals by photograph. *Validation* and *own test* are other photographs of the same making,
@@ -165,8 +165,8 @@ def card(name: str, facts: Any, checked: Any) -> str:
         provenance=f"{provenance['source']} ({provenance['license']})",
         licence=provenance["license"],
         tile_threshold=limits["tile"],
-        high=limits["map_high"],
-        low=limits["map_low"],
+        high=restore_probability(limits["map_high"], limits["map_flattened"]),
+        low=restore_probability(limits["map_low"], limits["map_flattened"]),
         area=limits["min_area_px"],
         table=table(facts, checked),
         failures=FAILURES,

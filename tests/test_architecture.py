@@ -18,7 +18,7 @@ DOCUMENT = PACKAGE.parent.parent / "docs" / "architecture.md"
 # Higher may import lower; a room may import itself; rooms on one floor do not know each other.
 FLOORS = (
     ("errors", "_version"),
-    ("files", "classes", "progress", "tiling", "images", "spool", "patterns", "web"),
+    ("files", "classes", "progress", "tiling", "images", "spool", "patterns", "web", "flatness"),
     ("masks", "timing", "locks"),
     ("project", "edge"),
     ("data", "service"),

@@ -87,7 +87,7 @@ def test_recipe_that_fails_leaves_the_others(
             calibration=TILES[:20],
             validation=labelled,
             expected=expected,
-            limits=Limits(tile=0.5, map=None),
+            limits=Limits(tile=0.5),
             recipes=recipes,
         )
 

@@ -66,7 +66,8 @@ def test_rougher_map_is_flattened_with_its_thresholds(
     assert found.flattened == 8.0
     np.testing.assert_allclose(found.head.output, pixels.output / 8)
     limits = read_metadata(tmp_path / "model.onnx")["thresholds"]
-    assert limits == {"tile": 0.4, "map_high": found.high, "map_low": found.low}
+    own = {"map_high": found.high, "map_low": found.low, "map_flattened": 8.0}
+    assert limits == {"tile": 0.4, **own}
     assert 0.5 < found.low < found.high < 0.6
     flat = _map(tmp_path / "model.onnx")
     monkeypatch.undo()

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from finicky.backbones import Backbone, load_backbone
 from finicky.errors import DataError
+from finicky.flatness import flatten_probability
 from finicky.training import (
     PixelHead,
     PixelMap,
     PixelSettings,
     fit_pixel_head,
-    flatten_probability,
     sample_cells,
     stage_taps,
 )

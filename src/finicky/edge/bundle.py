@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from finicky.classes import DEFAULT_CLASSES
 from finicky.errors import DataError, ShapeError, UsageError, nearest_names
 from finicky.files import read_json, sha256_bytes
+from finicky.flatness import restore_probability
 from finicky.images import printable
 from finicky.timing import load_problem
 
@@ -23,6 +24,8 @@ METADATA_KEY = "finicky"
 NEWEST_SCHEMA = 2
 INPUT, PROBABILITIES, MAP = "tiles", "probabilities", "map"
 DEFAULT_OVERLAP = 0.5
+# No export goes further than a tenth of it.
+MOST_FLATTENED = 1e4
 READY_MADE = Path(__file__).parent.parent / "models"
 
 _EXPORT_AGAIN = "Copy the bundle again from its source, or export it again with finicky export."
@@ -46,12 +49,14 @@ class Thresholds:
         map_high: A region of the map must reach this somewhere; ``None`` without a map.
         map_low: And everywhere this, at most ``map_high``; ``None`` without a map.
         min_area_px: And cover so much of the photo.
+        map_flattened: By how much the logits of the file's own map are smaller; 1: not at all.
     """
 
     tile: float
     map_high: float | None = None
     map_low: float | None = None
     min_area_px: float = 0.0
+    map_flattened: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -314,15 +319,22 @@ def _thresholds(entry: Mapping[str, Any], *, has_map: bool) -> Thresholds:
     if not has_map:
         found = Thresholds(tile)
     else:
+        flattened = float(entry.get("map_flattened", 1))
+        if not 1 <= flattened <= MOST_FLATTENED:
+            raise ValueError(f"flattened by {flattened}")
         high = float(entry.get("map_high", 0.5))
         area = float(entry.get("min_area_px", 0))
         if not (math.isfinite(area) and area >= 0):
             raise ValueError(f"smallest area {area}")
-        found = Thresholds(tile, high, float(entry.get("map_low", high)), area)
+        low = float(entry.get("map_low", high))
+        found = Thresholds(tile, high, low, area, flattened)
     values = [v for v in (found.tile, found.map_high, found.map_low) if v is not None]
     if not all(math.isfinite(v) and 0 < v < 1 for v in values) or values[-1] > values[-2:][0]:
         raise ValueError(f"thresholds {values}")
-    return found
+    if found.map_high is None or found.map_low is None:
+        return found
+    high, low = (restore_probability(v, flattened) for v in (found.map_high, found.map_low))
+    return replace(found, map_high=high, map_low=low)
 
 
 def _check_ends(path: Path, inference: Any, tile_px: int, map_px: float | None) -> None:

@@ -14,6 +14,7 @@ from finicky.edge.photos import Photo
 from finicky.edge.regions import Region, find_regions
 from finicky.edge.scan import Merge, Plan, plan, scan
 from finicky.errors import UsageError, nearest_names
+from finicky.flatness import restore_probabilities
 
 # Of a photo's map: more take gigabytes while regions are measured.
 MOST_CELLS = 25_000_000
@@ -140,6 +141,8 @@ def inspect_photo(
     if rule.cell is None and bundle.map_px is not None:
         session = type(session)(session.inference, session.tile_px, False)
     scores = scan(opened, session, place, pool, merge=rule.merge, stopped=stopped)
+    if rule.cell is not None:  # tiles are merged as they are in the file: flat
+        scores = restore_probabilities(scores, bundle.thresholds.map_flattened)
     labels, regions = find_regions(
         scores, place, high=rule.high, low=rule.low, min_area=rule.min_area
     )

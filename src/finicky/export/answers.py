@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,14 +89,16 @@ def ask_torch(classifier: Classifier, tiles: np.ndarray, *, batch: int = BATCH) 
 
 
 def agreement(
-    ours: Answers, theirs: Answers, *, threshold: float, map_threshold: float | None
+    ours: Answers, theirs: Answers, *, threshold: float, map_thresholds: Sequence[float]
 ) -> Agreement:
     """Share of tiles, and of map cells, that both put on the same side."""
     same = np.mean((ours.target >= threshold) == (theirs.target >= threshold))
     cells = None
     if ours.map is not None and theirs.map is not None:
-        cut = 0.5 if map_threshold is None else map_threshold
-        cells = float(np.mean((ours.map >= cut) == (theirs.map >= cut)))
+        cells = min(
+            float(np.mean((ours.map >= cut) == (theirs.map >= cut)))
+            for cut in map_thresholds or (0.5,)
+        )
     return Agreement(float(same), cells)
 
 

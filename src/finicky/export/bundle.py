@@ -150,7 +150,8 @@ def export_bundle(
 def _models(source: Source, stage: Path, options: BundleOptions, progress: Progress) -> Findings:
     model, small = stage / MODEL, stage / INT8
     shutil.copyfile(source.model, model)
-    limits = Limits(source.threshold, source.note.get("thresholds", {}).get("map_high"))
+    told = source.note.get("thresholds", {})
+    limits = Limits(source.threshold, tuple(told[n] for n in ("map_high", "map_low") if n in told))
     with Spool() as first, Spool() as second, Spool() as third:
         validation = _labelled(source, "validation", first, progress)
         test = _labelled(source, "test", second, progress)

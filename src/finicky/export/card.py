@@ -10,6 +10,7 @@ from finicky._version import __version__
 from finicky.evaluation import Interval
 from finicky.export.source import MODEL, Source
 from finicky.files import sha256_file, write_text
+from finicky.flatness import restore_probability
 from finicky.timing import LatencyComparison, environment
 
 if TYPE_CHECKING:
@@ -139,10 +140,11 @@ def _quality(source: Source, findings: Findings) -> str:
     maps = ""
     if "map_high" in source.note.get("thresholds", {}):
         limits = source.note["thresholds"]
-        maps = (
-            f" In the map a region must reach {limits['map_high']:g} somewhere and "
-            f"{limits['map_low']:g} throughout."
+        high, low = (
+            restore_probability(limits[name], limits.get("map_flattened", 1))
+            for name in ("map_high", "map_low")
         )
+        maps = f" In the map a region must reach {high:.3g} somewhere and {low:.3g} throughout."
     return f"""## Quality
 
 A tile counts as {source.target} from probability **{threshold:g}** on, chosen on validation.{maps}

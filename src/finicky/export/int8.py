@@ -33,7 +33,7 @@ class Limits:
     """From which probability on tiles, and cells of a map, count as target."""
 
     tile: float
-    map: float | None
+    map: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def make_int8(
 
 def judge(labels: np.ndarray, expected: Answers, found: Answers, limits: Limits) -> Judgement:
     """How the 8-bit answers compare with those in float."""
-    same: Agreement = agreement(expected, found, threshold=limits.tile, map_threshold=limits.map)
+    same: Agreement = agreement(expected, found, threshold=limits.tile, map_thresholds=limits.map)
     right, rounded = (
         score_predictions(labels, answers.target, threshold=limits.tile).accuracy
         for answers in (expected, found)

@@ -19,7 +19,8 @@ import numpy as np
 from finicky.errors import FinickyError
 from finicky.export.classifier import Classifier
 from finicky.export.onnx_file import TOLERANCE, Parity, export_onnx
-from finicky.training import PixelHead, flatten_probability
+from finicky.flatness import flatten_probability
+from finicky.training import PixelHead
 
 # Half of what is allowed, for tiles and ways of running that were not tried.
 STEADY = TOLERANCE / 2
@@ -78,7 +79,8 @@ def export_map(
     while True:
         flat = pixels.flattened(factor)
         high, low = (flatten_probability(value, factor) for value in thresholds)
-        limits = {**metadata.get("thresholds", {}), "map_high": high, "map_low": low}
+        own = {"map_high": high, "map_low": low, "map_flattened": factor}
+        limits = {**metadata.get("thresholds", {}), **own}
         parity = export_onnx(
             make(flat),
             path,
@@ -95,4 +97,5 @@ def export_map(
         if factor >= MOST_FLATTENING or not math.isfinite(difference):
             path.unlink()
             raise FinickyError(f"{path.name} disagrees with PyTorch: {parity.told(tolerance)}")
-        factor *= 2.0 ** max(1, math.ceil(math.log2(min(difference / STEADY, 16))))
+        more = 2.0 ** max(1, math.ceil(math.log2(min(difference / STEADY, 16))))
+        factor = min(MOST_FLATTENING, factor * more)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from finicky.flatness import restore_probability
 from finicky.importance import CRITERIA
 from finicky.report import wording as w
 from finicky.report.comparison import RESAMPLES
@@ -130,10 +131,11 @@ def _map(facts: RunFacts) -> str:
         return "none"
     if "reason" in told:
         return f"none: {told['reason']}"
+    flattened = told.get("flattened", 1)
+    high, low = (restore_probability(told[n], flattened) for n in ("map_high", "map_low"))
     text = (
         f"cells of {told['map_px']:g} × {told['map_px']:g} px from {len(told['taps'])} layers; "
-        f"a region counts from {told['map_high']:.2f} on and reaches down to "
-        f"{told['map_low']:.2f}; "
+        f"a region counts from {high:.3g} on and reaches down to {low:.3g}; "
         f"pixel F1 with a tolerance of {told['tolerance_px']} px: "
         f"{told['validation']['f1']:.3f} on validation photos"
     )

@@ -3,7 +3,7 @@
 from finicky.training.features import FEATURE_KINDS, FeatureKind, Features, extract, read_tiles
 from finicky.training.head import C_GRID, LogisticHead, refit_head, train_head
 from finicky.training.pixel_fit import PixelSettings, fit_pixel_head, sample_cells
-from finicky.training.pixel_head import PixelHead, PixelMap, flatten_probability, stage_taps
+from finicky.training.pixel_head import PixelHead, PixelMap, stage_taps
 from finicky.training.reconstruct import ReconstructionSettings, Reconstructor, repair_by
 from finicky.training.tuning import (
     FinetuneSettings,
@@ -33,7 +33,6 @@ __all__ = [
     "extract",
     "finetune",
     "fit_pixel_head",
-    "flatten_probability",
     "read_tiles",
     "refit_head",
     "repair_by",

@@ -60,7 +60,7 @@ class PixelHead:
     def flattened(self, factor: float) -> Self:
         """The head whose logits are so many times smaller: its map marks the same, more softly.
 
-        Rounding moves it less, too. Thresholds go along: see `flatten_probability`.
+        Rounding moves it less, too. Thresholds go along: see `finicky.flatness`.
         """
         output = (self.output / factor).astype(np.float32)
         return replace(self, output=output, output_bias=self.output_bias / factor)
@@ -95,11 +95,6 @@ class PixelHead:
                 )
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} is no pixel head of ours: {error}") from error
-
-
-def flatten_probability(value: float, factor: float) -> float:
-    """Where a probability in (0, 1) lies in the map of a flattened head."""
-    return 1 / (1 + (1 / value - 1) ** (1 / factor))
 
 
 class PixelMap(nn.Module):
