@@ -318,6 +318,15 @@ def test_ratios_that_are_none_say_how_to_write_them(text: str) -> None:
             parse_ratios(text)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("keep_ratios", 0.1), ("train", "frozen"), ("targets", "crack")]
+)
+def test_one_value_where_several_are_taken_says_how_to_write_it(name: str, value: object) -> None:
+    with pytest.raises(UsageError) as refused:
+        SweepSettings(**{name: value})  # type: ignore[arg-type]
+    assert f"write {name}=({value!r},)" in str(refused.value)
+
+
 def test_candidate_names_sort_out_close_ratios() -> None:
     names = [candidate_name(r) for r in (1, 0.999999, 0.5, 0.05, 0.0125, 0.000001)]
     assert names == [

@@ -80,6 +80,10 @@ class SweepSettings:
     depth: str = "full"
 
     def __post_init__(self) -> None:
+        for name in ("keep_ratios", "targets", "train"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple | list):
+                raise UsageError(f"{name} takes several: write {name}=({value!r},)")
         if self.method not in METHODS:
             raise UsageError(
                 f"no method named {self.method!r}. {nearest_names(self.method, METHODS)}"
