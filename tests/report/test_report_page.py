@@ -1,6 +1,7 @@
 import base64
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from finicky.errors import DataError, UsageError
 from finicky.files import read_json, write_json
 from finicky.report import write_report
+from finicky.report.comparison import compare
 from finicky.report.details import Rejection, rejections
 from finicky.report.facts import read_run
+from finicky.report.page import headline
 from finicky.report.wording import SPACE
 from finicky.selection import Constraints
 from finicky.sweep import DecisionSettings, read_table
@@ -89,6 +92,14 @@ def test_headline_tells_the_tables_numbers(usual_run, page):
         f"{100 * full['balanced_accuracy']:.1f} % for the full network",
     ):
         assert expected in page.text
+
+
+def test_headline_says_that_the_map_is_not_in_the_time(usual_run):
+    facts = read_run(usual_run)
+    facts = replace(facts, choice={**facts.choice, "map": {"map_px": 4.0}})
+    assert "(one thread; without the map, which finicky export times)" in headline(
+        facts, compare(facts)
+    )
 
 
 def test_every_candidate_has_a_row(usual_run, page):

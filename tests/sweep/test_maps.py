@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
+from finicky.cli.runs import show
 from finicky.data.crops import read_crops
 from finicky.data.folders import read_class_folders
 from finicky.data.surfaces import write_surfaces
@@ -99,6 +101,14 @@ def test_parity_notices_another_map(finished: Path) -> None:
     name = json.loads((finished / "selected" / "choice.json").read_text())["candidate"]
     without = finished / "candidates" / name / "model.onnx"
     assert not check_parity(_classifier(finished), without, tiles).within(1e-4)
+
+
+def test_time_is_told_to_be_without_the_map(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = select_again(run, DecisionSettings())
+    timed = {"latency_p50_ms": 2.0, "latency_ratio": 3.0}
+    show(replace(result, chosen=result.chosen | timed, full=result.full | timed), as_json=False)
+    words = "3.0 times faster (batch 1, one thread; without the map, which `finicky export` times)"
+    assert words in capsys.readouterr().out
 
 
 def test_each_candidate_has_its_map_trained_once(run: Path) -> None:

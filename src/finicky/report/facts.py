@@ -104,6 +104,11 @@ class RunFacts:
         """Whether times were measured."""
         return not math.isnan(self.full.number("latency_p50_ms"))
 
+    @property
+    def mapped(self) -> bool:
+        """Whether the chosen network has a map finer than a tile, which is not in its times."""
+        return "map_px" in (self.choice.get("map") or {})
+
     def share(self, row: Row) -> float:
         """Parameters of a row over those of the full network."""
         return float(row["params"]) / self.full.number("params")

@@ -140,7 +140,8 @@ def headline(facts: RunFacts, comparison: Comparison) -> str:
         f"its file is {w.times(full.number('size_bytes') / chosen.number('size_bytes'))} smaller",
     ]
     if facts.timed:
-        saved.append(f"it is {w.speed(chosen.number('latency_ratio'))} (one thread)")
+        without = "; without the map, which finicky export times" if facts.mapped else ""
+        saved.append(f"it is {w.speed(chosen.number('latency_ratio'))} (one thread{without})")
     return (
         f"The chosen network keeps {w.keep_percent(chosen.number('keep_ratio'))} of the filters"
         f"{w.trained(chosen.row)}: it {w.listed(saved)}. On the test photos its balanced "
