@@ -47,7 +47,11 @@ def prune(
     allocation: options.AllocationRule = "uniform",
     min_channels: options.MinChannels = 1,
     depth: Annotated[
-        str, typer.Option(help="The last convolution that stays; default: all do.")
+        str,
+        typer.Option(
+            help="The last convolution that stays; default: all do. Shares of --budget "
+            "are of what stays."
+        ),
     ] = "",
     target: options.Target = None,
     weights: options.WeightsSource = None,
