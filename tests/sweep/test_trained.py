@@ -95,7 +95,7 @@ def test_exported_network_is_the_trained_one(finished: Path, kind: str) -> None:
     curve = training["validation_brier"]
     assert min(curve) <= curve[training["best_epoch"]] <= min(curve) + 0.15
     assert PixelHead.load(here / MASK_HEAD).size == 64
-    assert not checkpoint_of(here).exists()
+    assert not checkpoint_of(here).parent.exists()
     text = (here / "plan.json").read_text(encoding="utf-8")
     assert "fine-tuned" in text or "scratch" in text
 

@@ -31,6 +31,7 @@ RUN, JOURNAL, RESULTS, REPORT = "run.json", "journal.jsonl", "results.csv", "rep
 METRICS, FAILED, PREDICTIONS = "metrics.json", "failed.json", "predictions.npz"
 HEAD, ONNX, LATENCY, IMPORTANCE = "head.safetensors", "model.onnx", "latency.json", "importance.npz"
 SCRATCH = ".scratch"
+TRAINING = ".training"  # among the candidates: what interrupted trainings go on from
 DEPTH = "depth.json"
 STARTED, DONE = "started", "done"  # in the journal
 # What a candidate's metrics.json vouches for.
@@ -106,6 +107,8 @@ class RunFolder:
         for here in self.root.glob("candidates/[!.]*"):
             if not any((here / file).is_file() for file in (METRICS, FAILED)):
                 shutil.rmtree(here, ignore_errors=True)
+        with suppress(OSError):  # not there, or not empty
+            (self.root / "candidates" / TRAINING).rmdir()
 
     def note_end(self, error: BaseException) -> None:
         """Write down why a run ended early, if there is still room for it."""

@@ -13,6 +13,7 @@ from finicky.backbones.backbone import IMAGENET_RGB
 from finicky.data.marked import MarkedCut, cut_marked
 from finicky.progress import Progress, silent
 from finicky.project import Project
+from finicky.sweep.folder import TRAINING
 from finicky.sweep.inputs import Evidence, TileSet
 from finicky.sweep.settings import SweepSettings
 from finicky.sweep.training_kinds import SCRATCH
@@ -131,7 +132,7 @@ def _work(time_s: float | None) -> dict[str, Any]:
 
 def checkpoint_of(here: Path) -> Path:
     """Where an interrupted training of a candidate goes on from."""
-    return here.parent / ".training" / f"{here.name}.safetensors"
+    return here.parent / TRAINING / f"{here.name}.safetensors"
 
 
 def facts_of(trained: Trained) -> dict[str, Any]:
