@@ -58,8 +58,8 @@ class _Executor:
     def __init__(self, failing: dict[float, Exception]) -> None:
         self.failing, self.made = failing, []  # type: ignore[var-annotated]
 
-    def run(self, tasks: Iterator[Task], count: int) -> Iterator[Outcome]:
-        del count
+    def run(self, tasks: Iterator[Task], count: int, *, cost: float = 1.0) -> Iterator[Outcome]:
+        del count, cost
 
         def act(candidate: Candidate) -> dict[str, Any]:
             self.made.append(candidate.name)

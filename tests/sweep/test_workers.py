@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,8 +20,11 @@ from finicky.errors import StorageError, UsageError
 from finicky.files import sha256_file
 from finicky.project import Project
 from finicky.sweep import Execution, SweepSettings, run_sweep
+from finicky.sweep.evaluator import Evaluator
 from finicky.sweep.events import Event
-from finicky.sweep.executors import Task
+from finicky.sweep.execution import _AsIsWorth
+from finicky.sweep.executors import Outcome, Task
+from finicky.sweep.folder import RunFolder
 from finicky.sweep.identity import Candidate
 from finicky.sweep.workers import LocalWorkers, _Worker
 
@@ -212,3 +217,49 @@ def test_number_of_workers_is_checked() -> None:
 def test_what_is_compared_is_all_that_a_run_finds(alone: dict[str, str]) -> None:
     assert {"results.csv", "candidates/keep-0.1/model.onnx", "selected/plan.json"} <= set(alone)
     assert len(alone) == 1 + 3 * 6 + 7
+
+
+class _Told:
+    """Notes what it is to make, and says that each took a second."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.costs: list[float] = []
+
+    def run(self, tasks: Iterator[Task], count: int, *, cost: float = 1.0) -> Iterator[Outcome]:
+        del count
+        self.costs.append(cost)
+        for task in tasks:
+            self.made.append(task.candidate.name)
+            yield Outcome(task.candidate, {}, seconds=1.5)
+
+
+def _told(*candidates: Candidate, cost: float) -> tuple[list[str], list[str]]:
+    """What is made here and what side by side, after a frozen start or not."""
+    here, side_by_side = _Told(), _Told()
+    worth: Any = _AsIsWorth(here, side_by_side)  # type: ignore[arg-type]
+    tasks: list[Any] = [SimpleNamespace(candidate=each) for each in candidates]
+    if candidates[0].unpruned:
+        list(worth.run(iter(tasks[:1]), 1))
+        del tasks[0]
+    assert len(list(worth.run(iter(tasks), len(tasks), cost=cost))) == len(tasks)
+    return here.made, side_by_side.made
+
+
+def test_trainings_are_worth_workers_where_frozen_candidates_are_not() -> None:
+    pair = [Candidate(0.1, "finetune"), Candidate(0.1, "scratch")]
+    names = [one.name for one in pair]
+    assert _told(Candidate(1), *pair, cost=10) == (["keep-1"], names)
+    assert _told(*pair, cost=10) == ([], names)  # the frozen ones are of an earlier start
+    assert _told(pair[0], cost=10) == (names[:1], [])
+    frozen = [Candidate(0.2), Candidate(0.1)]
+    assert _told(*frozen, cost=1) == (["keep-0.2", "keep-0.1"], [])
+
+
+def test_evaluator_says_that_trainings_cost_more(tmp_path: Path) -> None:
+    told = _Told()
+    evaluator = Evaluator(RunFolder(tmp_path), told, lambda _: None)  # type: ignore[arg-type, return-value]
+    evaluator._settle = lambda _: None  # type: ignore[method-assign]
+    list(evaluator.each([Candidate(1), Candidate(0.1)]))
+    list(evaluator.each([Candidate(0.1, "finetune"), Candidate(0.1, "scratch")]))
+    assert told.costs == [1, 10]

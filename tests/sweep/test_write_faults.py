@@ -87,8 +87,8 @@ class _Maker:
             "params": 7,
         }
 
-    def run(self, tasks: Iterator[Task], count: int) -> Iterator[Outcome]:
-        del count
+    def run(self, tasks: Iterator[Task], count: int, *, cost: float = 1.0) -> Iterator[Outcome]:
+        del count, cost
         for task in tasks:
             yield attempt(self, task)  # type: ignore[arg-type]
 

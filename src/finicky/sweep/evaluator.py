@@ -93,9 +93,11 @@ class Evaluator:
         self._clock.start()
         refused: list[Outcome] = []
         tasks = self._tasks(missing, order, refused)
-        for outcome in self._executor.run(tasks, len(missing)) if missing else ():
-            self._settle(outcome)
-            yield outcome
+        if missing:
+            cost = sum(map(_cost, missing)) / len(missing)
+            for outcome in self._executor.run(tasks, len(missing), cost=cost):
+                self._settle(outcome)
+                yield outcome
         yield from refused
         self._outcomes = dict(sorted(self._outcomes.items(), key=lambda item: order[item[0]]))
 
@@ -180,6 +182,11 @@ def _work(candidate: Candidate) -> float:
     if candidate.unpruned:
         return 1.0
     return 0.1 + 2 * candidate.keep_ratio**1.5 + _TRAINING_WORK * (candidate.train != FROZEN)
+
+
+def _cost(candidate: Candidate) -> float:
+    """What a candidate costs next to a frozen one, for the choice of workers."""
+    return 1.0 if candidate.train == FROZEN else 10.0
 
 
 class _Clock:

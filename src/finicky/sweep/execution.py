@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from finicky.errors import UsageError, nearest_names
 from finicky.progress import Progress, silent
 from finicky.sweep.executors import Executor, InProcess, Outcome, Task
+from finicky.sweep.training_kinds import FROZEN
 from finicky.sweep.workbench import Workbench
 from finicky.sweep.workers import LocalWorkers
 from finicky.timing import available_cores
@@ -84,7 +86,10 @@ def start(
 
 
 class _AsIsWorth:
-    """The first candidate here, the rest by workers if it took long enough."""
+    """The first candidate here, the rest by workers if it took long enough.
+
+    Trainings take minutes: several of them are not tried out first.
+    """
 
     def __init__(self, here: InProcess, side_by_side: LocalWorkers) -> None:
         self._here, self._side_by_side = here, side_by_side
@@ -93,14 +98,19 @@ class _AsIsWorth:
 
     def run(self, tasks: Iterator[Task], count: int, *, cost: float = 1.0) -> Iterator[Outcome]:
         """The `Executor` protocol."""
+        worth = False
         if self._seconds is None:
             first = next(tasks, None)
             if first is None:
                 return
-            outcome = next(self._here.run(iter([first]), 1))
-            self._seconds, count = outcome.seconds, count - 1
-            yield outcome
-        worth = count > 1 and self._seconds * cost * count >= self._least
+            if count > 1 and first.candidate.train != FROZEN:
+                tasks, worth = chain((first,), tasks), True
+            else:
+                outcome = next(self._here.run(iter([first]), 1))
+                self._seconds, count = outcome.seconds, count - 1
+                yield outcome
+        if self._seconds is not None:
+            worth = count > 1 and self._seconds * cost * count >= self._least
         if worth:
             self._least = 0.0  # once they are there, starting them costs nothing
         executor: Executor = self._side_by_side if worth else self._here
