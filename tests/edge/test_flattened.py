@@ -41,12 +41,19 @@ def test_a_flat_file_marks_the_same_and_tells_probabilities(tmp_path: Path) -> N
             map_low=flatten_probability(0.2, 64),
         ),
     )
-    marked = 0
+    marked, side = 0, bundle.tile_px
     for path in sorted((tmp_path / "photos").iterdir()):
         photo = read_image(path)
         found, flat = inspect_photo(bundle, photo), inspect_photo(as_it_lies, photo)
         assert (found.labels != flat.labels).mean() < 1e-3
         assert flat.max_score < 0.6
+        tile = photo[None, :side, :side]
+        _, restored = bundle.run(tile)
+        _, raw = bundle.session().run(tile)
+        assert restored is not None
+        assert raw is not None
+        assert np.abs(raw - 0.5).max() < 0.1
+        assert (restored > own.map_low).mean() == (raw > flatten_probability(0.2, 64)).mean()
         if found.regions:
             marked += 1
             assert found.max_score >= 0.99

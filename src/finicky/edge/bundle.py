@@ -14,7 +14,7 @@ import numpy as np
 from finicky.classes import DEFAULT_CLASSES
 from finicky.errors import DataError, ShapeError, UsageError, nearest_names
 from finicky.files import read_json, sha256_bytes
-from finicky.flatness import restore_probability
+from finicky.flatness import restore_probabilities, restore_probability
 from finicky.images import printable
 from finicky.timing import load_problem
 
@@ -68,7 +68,7 @@ class Session:
     has_map: bool
 
     def run(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Look at tiles.
+        """Look at tiles; a map that is flat in the file stays so (`Thresholds.map_flattened`).
 
         Args:
             tiles: ``(N, S, S, 3)`` uint8 RGB, N at least 1, S the bundle's ``tile_px``.
@@ -129,8 +129,11 @@ class Bundle:
         return self._sessions[threads]
 
     def run(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """`Session.run` on all cores."""
-        return self.session().run(tiles)
+        """`Session.run` on all cores, a map as probabilities on the scale of ``thresholds``."""
+        probabilities, found = self.session().run(tiles)
+        if found is not None:
+            found = restore_probabilities(found, self.thresholds.map_flattened)
+        return probabilities, found
 
 
 def open_bundle(name_or_path: str | Path, *, model: str | None = None) -> Bundle:
